@@ -1,0 +1,59 @@
+"""What a volume is: sections of equal shape, read lazily, with the size of a voxel in nanometres."""
+
+from typing import Protocol
+
+import numpy as np
+
+VoxelSize = tuple[float, float, float]
+"""Edge lengths of a voxel in nanometres: (section, row, column)."""
+
+EVERYTHING = slice(None)
+
+
+class Volume(Protocol):
+    """A stack of sections. Axis order is always (section, row, column). Reading is safe from several threads."""
+
+    name: str
+    """What messages call it: usually the path."""
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    """uint8, uint16 or float32."""
+    voxel_size: VoxelSize | None
+    """Nanometres, or None where nobody has said."""
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Return part of one section, shape (rows, columns), in the volume's dtype.
+
+        Raises
+        ------
+        IndexError
+            If `section` is negative or past the end.
+        """
+        ...
+
+
+class ArrayVolume:
+    """A volume held in memory.
+
+    Parameters
+    ----------
+    array : ndarray, shape (sections, rows, columns)
+        A 2-D array is one section.
+    voxel_size : (float, float, float), optional
+        Nanometres.
+    name : str
+        What messages call it.
+    """
+
+    def __init__(self, array: np.ndarray, voxel_size: VoxelSize | None = None, name: str = "array") -> None:
+        self.array = array[None] if array.ndim == 2 else array
+        self.shape = self.array.shape
+        self.dtype = self.array.dtype
+        self.voxel_size = voxel_size
+        self.name = name
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Return part of one section as a view; see `Volume.read`."""
+        if not 0 <= section < self.shape[0]:
+            raise IndexError(f"{self.name} has sections 0 to {self.shape[0] - 1}; section {section} was asked for")
+        return self.array[section, rows, columns]
