@@ -1,0 +1,288 @@
+"""Random changes of geometry and of grey values, drawn once per pair so that both sections get the same.
+
+Geometry is one affine map from the patch's pixels to the section's, so that rotation, flip, zoom and resampling to the
+working voxel size cost one interpolation; what the patch needs of a section is its bounding box and no more.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from mitoda.errors import InputError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the draws. A log range r draws a factor from e^−r to e^r, uniform in its logarithm."""
+
+    probability: float = 1.0
+    """Share of pairs that are changed at all; the others are plain crops, flipped and turned by quarters at most."""
+    rotation: bool = True
+    """Any angle; otherwise quarter turns only."""
+    zoom: float = 0.35
+    """Log range of magnification."""
+    gamma: float = 0.4
+    """Log range of the exponent, on grey values scaled to 0…1."""
+    contrast: float = 0.5
+    """Log range of the contrast about the mean."""
+    brightness: float = 0.0
+    """Range of an offset, ± this much of the grey range."""
+    blur: float = 2.5
+    """Largest standard deviation of a Gaussian blur, in pixels."""
+    motion: int = 0
+    """Longest motion blur, in pixels; 0 for none."""
+    noise: float = 0.12
+    """Largest standard deviation of Gaussian noise, as a share of the grey range."""
+    elastic: float = 0.0
+    """Standard deviation of a smooth displacement, in pixels; 0 for none."""
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    # For short runs across devices: every angle, and grey values that no single device makes.
+    "strong": Augmentation(),
+    # DA-ISC's list with the effective odds of its albumentations 1.1 (half of all samples).
+    "paper": Augmentation(
+        probability=0.5,
+        rotation=True,
+        zoom=0.35,
+        gamma=0.0,
+        contrast=0.2,
+        brightness=0.2,
+        blur=0.0,
+        motion=7,
+        noise=0.0,
+        elastic=2.0,
+    ),
+    "none": Augmentation(
+        0.0, rotation=False, zoom=0.0, gamma=0.0, contrast=0.0, brightness=0.0, blur=0.0, motion=0, noise=0.0
+    ),
+}
+"""Named sets of ranges, as `--augmentation` knows them."""
+
+
+def augmentation_named(name: str) -> Augmentation:
+    """Look a set of ranges up; InputError names those there are."""
+    if name not in AUGMENTATIONS:
+        raise InputError(f"there is no augmentation '{name}'; choose one of: {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]
+
+
+def uniform(generator: Generator, low: float, high: float) -> float:
+    """One number drawn uniformly from [low, high)."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a patch lies in a section: patch pixel centres map to section pixel centres by x → matrix·x + offset.
+
+    Coordinates are (row, column), the patch's counted from its centre, the section's from the centre of pixel 0.
+    """
+
+    matrix: tuple[tuple[float, float], tuple[float, float]]
+    offset: tuple[float, float]
+    side: int
+    """Pixels of the square patch."""
+
+    def bounds(self, shape: tuple[int, int], margin: int = 2) -> tuple[slice, slice]:
+        """Rows and columns of the section that the patch touches, clipped to the section."""
+        reach = (self.side - 1) / 2
+        found = []
+        for axis in range(2):
+            extent = reach * (abs(self.matrix[axis][0]) + abs(self.matrix[axis][1]))
+            low = math.floor(self.offset[axis] - extent) - margin
+            high = math.ceil(self.offset[axis] + extent) + margin + 1
+            size = shape[axis]
+            low, high = max(0, min(low, size - 1)), max(1, min(high, size))
+            found.append(slice(low, high))
+        return found[0], found[1]
+
+
+def draw_window(
+    augmentation: Augmentation,
+    generator: Generator,
+    side: int,
+    shape: tuple[int, int],
+    scale: tuple[float, float],
+) -> Window:
+    """Draw where a patch lies.
+
+    The patch lies inside the section where it fits; where it does not, it is centred and what is outside is mirrored.
+
+    Parameters
+    ----------
+    side : int
+        Pixels of the square patch.
+    shape : (int, int)
+        Rows and columns of the section.
+    scale : (float, float)
+        Section pixels per patch pixel, without zoom: working pixel size over the section's own.
+    """
+    changed = uniform(generator, 0, 1) < augmentation.probability
+    if augmentation.rotation and changed:
+        angle = uniform(generator, 0, 2 * math.pi)
+    else:
+        angle = math.pi / 2 * int(uniform(generator, 0, 4))
+    zoom = math.exp(uniform(generator, -augmentation.zoom, augmentation.zoom)) if changed else 1.0
+    mirror = -1.0 if uniform(generator, 0, 1) < 0.5 else 1.0
+    cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
+    matrix = (
+        (scale[0] * cosine * mirror, -scale[0] * sine),
+        (scale[1] * sine * mirror, scale[1] * cosine),
+    )
+    offset = []
+    for axis in range(2):
+        reach = (side - 1) / 2 * (abs(matrix[axis][0]) + abs(matrix[axis][1]))
+        low, high = reach, shape[axis] - 1 - reach
+        place = uniform(generator, 0, 1)
+        offset.append(low + (high - low) * place if high > low else (shape[axis] - 1) / 2)
+    return Window(matrix, (offset[0], offset[1]), side)
+
+
+def warp(crop: Tensor, window: Window, corner: tuple[int, int], displacement: Tensor | None = None) -> Tensor:
+    """Interpolate a patch bilinearly from a crop of its section; beyond the crop, the section is mirrored.
+
+    Parameters
+    ----------
+    crop : Tensor, shape (C, h, w), float32
+    corner : (int, int)
+        Row and column of the crop's first pixel in the section.
+    displacement : Tensor, shape (side, side, 2), optional
+        Added to the section coordinates (row, column), in pixels.
+
+    Returns
+    -------
+    Tensor, shape (C, side, side)
+    """
+    _, h, w = crop.shape
+    # Where shrinking is strong, average first: bilinear interpolation of every n-th pixel would alias.
+    shrink = max(1, math.floor(min(math.hypot(*row) for row in window.matrix) / 1.5 + 0.5))
+    shrink = min(shrink, h, w)
+    if shrink > 1:
+        crop = F.avg_pool2d(crop, shrink, ceil_mode=True, count_include_pad=False)
+    steps = torch.arange(window.side, device=crop.device, dtype=torch.float32) - (window.side - 1) / 2
+    (a, b), (c, d) = window.matrix
+    rows = a * steps[:, None] + b * steps[None, :] + (window.offset[0] - corner[0])  # (side, side)
+    columns = c * steps[:, None] + d * steps[None, :] + (window.offset[1] - corner[1])
+    if displacement is not None:
+        rows, columns = rows + displacement[..., 0], columns + displacement[..., 1]
+    # grid_sample counts from −1 to 1 between the outer edges of the first and the last pixel.
+    h, w = crop.shape[1] * shrink, crop.shape[2] * shrink
+    place = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
+    return F.grid_sample(
+        crop[None], place[None], mode="bilinear", padding_mode="reflection", align_corners=False
+    )[0]
+
+
+def draw_displacement(
+    augmentation: Augmentation, generator: Generator, side: int, device: torch.device
+) -> Tensor | None:
+    """Draw a smooth random displacement, shape (side, side, 2) in pixels, or None (seven times in ten)."""
+    if not augmentation.elastic or uniform(generator, 0, 1) >= 0.3 * augmentation.probability:
+        return None
+    knots = torch.randn(1, 2, 6, 6, generator=generator) * augmentation.elastic
+    smooth = F.interpolate(knots, size=(side, side), mode="bicubic", align_corners=True)
+    return smooth[0].permute(1, 2, 0).to(device)
+
+
+def scale_to_unit(images: Tensor) -> Tensor:
+    """Scale each section of (B, 2, H, W) to 0…1 by its own extremes; a constant section becomes 0."""
+    low = images.amin((-2, -1), keepdim=True)
+    return (images - low) / (images.amax((-2, -1), keepdim=True) - low).clamp_min(1e-6)
+
+
+def standardise(images: Tensor) -> Tensor:
+    """Shift and scale each section of (B, 2, H, W) to mean 0 and variance 1; a constant section becomes 0."""
+    variance, mean = torch.var_mean(images, (-2, -1), correction=0, keepdim=True)
+    return (images - mean) / variance.sqrt().clamp_min(1e-6)
+
+
+def normalise(images: Tensor, kind: str) -> Tensor:
+    """Bring grey values to what a network wants: "standard" or "minmax"; see `networks.Backbone`."""
+    return standardise(images) if kind == "standard" else scale_to_unit(images)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each pair of (B, 2, H, W) by its own σ (B,), in pixels, mirroring at the edges; σ = 0 changes nothing."""
+    B, S, H, W = images.shape
+    reach = max(1, min(math.ceil(3 * float(sigma.max())), H - 1, W - 1))
+    distance = torch.arange(-reach, reach + 1, device=images.device, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (distance / sigma.clamp_min(1e-3)[:, None]) ** 2)  # (B, taps)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(S, 0)  # (B·S, taps)
+    flat = images.reshape(1, B * S, H, W)
+    flat = F.conv2d(F.pad(flat, (0, 0, reach, reach), mode="reflect"), kernel[:, None, :, None], groups=B * S)
+    flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), mode="reflect"), kernel[:, None, None, :], groups=B * S)
+    return flat.reshape(B, S, H, W)
+
+
+def motion_blur(images: Tensor, length: int, angle: float) -> Tensor:
+    """Average (2, H, W) along a line of `length` pixels at `angle` radians."""
+    reach = length // 2
+    kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, device=images.device)
+    for step in range(-reach, reach + 1):
+        kernel[reach + round(step * math.sin(angle)), reach + round(step * math.cos(angle))] = 1.0
+    kernel = (kernel / kernel.sum()).expand(2, 1, -1, -1)
+    padded = F.pad(images[None], (reach, reach, reach, reach), mode="reflect")
+    return F.conv2d(padded, kernel, groups=2)[0]
+
+
+def change_grey_values(images: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
+    """Draw gamma, contrast, brightness, blur and noise for each pair of (B, 2, H, W); the result is near 0…1."""
+    B = images.shape[0]
+    images = scale_to_unit(images)
+    if augmentation.probability == 0:
+        return images
+
+    def draw(low: float, high: float, odds: float = 1.0) -> Tensor:
+        """(B,) numbers; 0 where a pair is not changed."""
+        values = low + (high - low) * torch.rand(B, generator=generator)
+        kept = torch.rand(B, generator=generator) < odds * augmentation.probability
+        return (values * kept).to(images.device)
+
+    def per_pair(values: Tensor) -> Tensor:
+        return values[:, None, None, None]
+
+    if augmentation.gamma:
+        images = images.clamp_min(1e-6) ** per_pair(draw(-augmentation.gamma, augmentation.gamma).exp())
+    if augmentation.blur:
+        images = gaussian_blur(images, draw(0, augmentation.blur, odds=0.5))
+    if augmentation.motion:
+        lengths = draw(3, augmentation.motion, odds=0.2)
+        angles = draw(0, math.pi)
+        for index in lengths.nonzero().flatten().tolist():
+            images[index] = motion_blur(images[index], int(lengths[index]), float(angles[index]))
+    if augmentation.contrast or augmentation.brightness:
+        mean = images.mean((-2, -1), keepdim=True)
+        contrast = per_pair(draw(-augmentation.contrast, augmentation.contrast).exp())
+        offset = per_pair(draw(-augmentation.brightness, augmentation.brightness))
+        images = (images - mean) * contrast + mean + offset
+    if augmentation.noise:
+        strength = per_pair(draw(0, augmentation.noise))
+        seed = int(torch.randint(2**62, (), generator=generator))
+        local = torch.Generator(images.device).manual_seed(seed)
+        images = images + strength * torch.randn(images.shape, generator=local, device=images.device)
+    return images
+
+
+def match_histogram(images: Tensor, reference: Tensor) -> Tensor:
+    """Give each section of `images` the grey-value distribution of the same section of `reference`.
+
+    Both are (B, 2, H, W). Quantiles are matched at 256 levels, linearly between them.
+    """
+    B, S, H, W = images.shape
+    levels = torch.linspace(0, 1, 256, device=images.device)
+
+    def quantiles(values: Tensor) -> Tensor:
+        ordered = values.reshape(B * S, -1).sort(1).values  # (B·S, H·W)
+        return ordered[:, (levels * (ordered.shape[1] - 1)).long()]
+
+    own, wanted = quantiles(images), quantiles(reference)
+    flat = images.reshape(B * S, -1).contiguous()
+    above = torch.searchsorted(own.contiguous(), flat).clamp(1, 255)
+    low, high = own.gather(1, above - 1), own.gather(1, above)
+    share = ((flat - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+    matched = wanted.gather(1, above - 1) * (1 - share) + wanted.gather(1, above) * share
+    return matched.reshape(B, S, H, W)

@@ -1,0 +1,148 @@
+"""What a run leaves on disk: weights (safetensors with their metadata) and the state to go on from.
+
+Nothing here is ever unpickled from a file a person gave: weights are safetensors, and a state is read with
+`torch.load(weights_only=True)`.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from mitoda import __version__
+from mitoda.errors import FileError, InputError
+from mitoda.networks import BACKBONES, PairNetwork, build_network
+
+FORMAT = "mitoda-weights-1"
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What must be known to use a network, and what should be known to trust it. Lengths are nanometres."""
+
+    backbone: str
+    pixel: tuple[float, float]
+    """Pixel size it was trained at, along rows and columns."""
+    spacing: float
+    """Distance between the two sections of a pair."""
+    method: str = ""
+    source: str = ""
+    target: str = ""
+    licence: str = ""
+    """Of the data it was trained on."""
+    steps: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+    threshold: float = 0.5
+    """Probability from which a pixel is mitochondrion, unless the person says otherwise."""
+    version: str = __version__
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def save_weights(
+    path: Path, network: PairNetwork, info: WeightsInfo, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a network and its metadata, complete or not at all."""
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {"format": FORMAT, "mitoda": json.dumps(asdict(info))}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata=metadata)
+    os.replace(partial, path)
+
+
+def read_info(path: Path) -> WeightsInfo:
+    """Read the metadata of a weights file.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, or no safetensors file of mitoda's.
+    """
+    if not path.is_file():
+        raise FileError(f"there is no weights file {path}; 'mitoda weights' lists the bundled ones")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        kind = "a pickled PyTorch checkpoint" if is_pickle(path) else "no safetensors file"
+        raise FileError(
+            f"{path} is {kind}; mitoda reads only its own .safetensors weights, as 'mitoda adapt' writes them ({error})"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise FileError(
+            f"{path} holds tensors but no mitoda metadata (format {metadata.get('format')!r}, expected {FORMAT!r}); "
+            "use weights that 'mitoda adapt' wrote"
+        )
+    try:
+        values = json.loads(metadata["mitoda"])
+        values["pixel"] = tuple(values["pixel"])
+        return WeightsInfo(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"the metadata of {path} cannot be read ({error}); was it written by a newer mitoda?") from error
+
+
+def is_pickle(path: Path) -> bool:
+    """Tell whether a file starts like a pickle or the zip archive torch.save writes."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or start == b"PK\x03\x04"
+
+
+def load_weights(path: Path) -> tuple[PairNetwork, WeightsInfo]:
+    """Read a network in float32, ready to predict.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, no weights file, or made for another architecture.
+    """
+    info = read_info(path)
+    if info.backbone not in BACKBONES:
+        raise FileError(
+            f"{path} is for a backbone '{info.backbone}' that this mitoda {__version__} does not have "
+            f"(it has {', '.join(BACKBONES)})"
+        )
+    network = build_network(info.backbone)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        odd = sorted(set(found.items()) ^ set(expected.items()))[0][0]
+        raise FileError(
+            f"{path} says it is '{info.backbone}' but its tensors are another architecture's: '{odd}' has shape "
+            f"{found.get(odd, 'missing')}, expected {expected.get(odd, 'none')}"
+        )
+    network.load_state_dict(tensors)
+    return network.eval(), info
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write all that a run needs to go on, complete or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote.
+
+    Raises
+    ------
+    FileError
+        If there is none, or it is broken.
+    """
+    if not path.is_file():
+        raise FileError(f"there is nothing to resume in {path.parent}: no {path.name}")
+    try:
+        state = torch.load(path, weights_only=True)
+    except Exception as error:  # noqa: BLE001 (torch.load raises whatever the broken bytes lead to)
+        raise FileError(f"{path} is broken and cannot be resumed ({error})") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path} is not a state of mitoda's")
+    return state

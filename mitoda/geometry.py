@@ -1,0 +1,53 @@
+"""How two domains are brought to the same physical steps: working pixel size, pair spacing, strides."""
+
+from dataclasses import dataclass
+
+from mitoda.errors import InputError
+from mitoda.volumes import VoxelSize
+
+SAME_SIZE = 0.02
+"""Pixel sizes that differ by less than this share are taken as equal: no resampling."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Physical steps that source and target share. Lengths are nanometres."""
+
+    pixel: tuple[float, float]
+    """Working pixel size, along rows and columns."""
+    spacing: float
+    """Distance between the two sections of a pair."""
+
+    def scale(self, voxel_size: VoxelSize) -> tuple[float, float]:
+        """Volume pixels per working pixel along rows and columns; exactly 1 where they are all but equal."""
+        own = voxel_size[1:]
+        ratio = (self.pixel[0] / own[0], self.pixel[1] / own[1])
+        return (1.0, 1.0) if all(abs(r - 1) < SAME_SIZE for r in ratio) else ratio
+
+    def stride(self, voxel_size: VoxelSize, sections: int) -> int:
+        """Sections between the two of a pair: the spacing in this volume's sections, at least 1.
+
+        A volume with fewer sections than that pairs its first with its last; one section is paired with itself.
+        """
+        return min(max(1, round(self.spacing / voxel_size[0])), sections - 1)
+
+
+def shared_geometry(
+    source: VoxelSize, target: VoxelSize, pixel: float | None = None, spacing: float | None = None
+) -> Geometry:
+    """Choose the steps of a training: the target's own pixels, and the thicker of the two domains' sections.
+
+    VNC III (50, 4.6, 4.6) with Lucchi (5, 5, 5) works at 5 nm pixels and pairs 50 nm apart: strides 1 and 10.
+
+    Parameters
+    ----------
+    pixel, spacing : float, optional
+        Overrule the choice, in nanometres.
+    """
+    for given, option in ((pixel, "--pixel"), (spacing, "--spacing")):
+        if given is not None and given <= 0:
+            raise InputError(f"{option} must be a positive length in nanometres; got {given}")
+    return Geometry(
+        pixel=(pixel, pixel) if pixel is not None else (target[1], target[2]),
+        spacing=spacing if spacing is not None else max(source[0], target[0]),
+    )

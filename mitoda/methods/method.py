@@ -1,0 +1,149 @@
+"""The seam: what every method is to the training loop.
+
+A method owns its networks, losses and optimisers and does one whole step in `update`, in its own backward order. The
+loop owns data, schedule, EMA weights, checkpoints and events. `network` is what the loop averages, saves and predicts
+with; whatever else a method needs (discriminators, decoders) lives beside it and is saved only to resume.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from mitoda.errors import InputError
+from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.patches import LabelledBatch, UnlabelledBatch
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What `--set name=value` can change in every method."""
+
+    learning_rate: float = 0.0
+    """Of the segmentation network; 0 takes the backbone's own (compact 1e-3, codetection 1e-4)."""
+    gradient_norm: float = 1.0
+    """Gradients of each network are scaled down to this norm (DA-ISC: 1)."""
+
+    @classmethod
+    def parse(cls, assignments: Mapping[str, str], base: Self | None = None) -> Self:
+        """Read `name=value` texts over the defaults (or over `base`).
+
+        Raises
+        ------
+        InputError
+            If a name is unknown (the message lists the known ones) or a value does not read as its type.
+        """
+        known = {field.name: field for field in fields(cls)}
+        changes: dict[str, Any] = {}
+        for name, text in assignments.items():
+            if name not in known:
+                raise InputError(f"there is no setting '{name}' here; known are: {', '.join(known)}")
+            kind = type(known[name].default)
+            try:
+                changes[name] = _parse(kind, text)
+            except ValueError:
+                raise InputError(f"--set {name}={text}: '{text}' is not a {kind.__name__}") from None
+        return replace(base, **changes) if base is not None else cls(**changes)
+
+
+def _parse(kind: type, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise ValueError(text)
+        return text.lower() in ("true", "1", "yes")
+    return kind(text)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Where and in which precision a method computes."""
+
+    device: torch.device
+    bfloat16: bool
+
+
+class Method(nn.Module):
+    """Base of all methods; see the module's text for the contract.
+
+    Parameters
+    ----------
+    network : PairNetwork
+        Averaged, saved and used for prediction by the loop.
+    backbone : Backbone
+        The network's recipe, for its learning rate.
+    settings : MethodSettings
+        Of the method's own kind.
+    arithmetic : Arithmetic
+    """
+
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    title: ClassVar[str]
+    """One line for tables and help."""
+    needs_target: ClassVar[bool] = True
+    """Whether `update` wants target patches."""
+    labels_from: ClassVar[str] = "source"
+    """Whose labels it learns from; "target" for the oracle alone."""
+
+    def __init__(
+        self, network: PairNetwork, backbone: Backbone, settings: MethodSettings, arithmetic: Arithmetic
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.arithmetic = arithmetic
+        self.optimizers: dict[str, Optimizer] = {
+            "network": AdamW(
+                network.parameters(),
+                lr=settings.learning_rate or backbone.learning_rate,
+                betas=(0.9, 0.99),
+                weight_decay=backbone.weight_decay,
+                fused=True,
+            )
+        }
+
+    def update(
+        self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
+    ) -> dict[str, Tensor]:
+        """Take one step.
+
+        Parameters
+        ----------
+        source, target : batches
+            `target` is None where `needs_target` is false.
+        progress : float
+            Share of the run that is done, 0 to 1.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Detached scalar losses, weighted as they enter the sum, for the log.
+        """
+        raise NotImplementedError
+
+    def predict(self, images: Tensor, residual: bool = True) -> PairOutput:
+        """Run the network on pairs, in the method's precision."""
+        with self.autocast():
+            return self.network(images, residual=residual)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context that casts convolutions to bfloat16 where asked for."""
+        return torch.autocast(self.arithmetic.device.type, torch.bfloat16, enabled=self.arithmetic.bfloat16)
+
+
+def target_of(target: UnlabelledBatch | None) -> UnlabelledBatch:
+    """Insist on target patches in methods that need them."""
+    if target is None:
+        raise ValueError("this method needs target patches")
+    return target
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """Sum of scalar losses."""
+    return torch.stack(list(losses.values())).sum()
+
+
+def detached(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Losses without their graph."""
+    return {name: loss.detach() for name, loss in losses.items()}

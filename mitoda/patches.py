@@ -1,0 +1,241 @@
+"""Random pairs of sections: what a training step sees of a volume.
+
+A draw has two halves. `read` touches the volume and belongs on other threads; `assemble` turns what was read into a
+batch of tensors with the same random generator, so that a step's batch depends on the seed and the step alone and
+never on how threads were scheduled.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from mitoda.augment import (
+    Augmentation,
+    Window,
+    change_grey_values,
+    draw_displacement,
+    draw_window,
+    match_histogram,
+    normalise,
+    warp,
+)
+from mitoda.errors import InputError
+from mitoda.volumes import Volume
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Pairs of the source domain."""
+
+    images: Tensor
+    """(B, 2, H, W), normalised grey values of sections k and k + stride."""
+    coverage: Tensor
+    """(B, 2, H, W), 0 to 1: how much of each pixel is mitochondrion."""
+
+
+@dataclass(frozen=True)
+class UnlabelledBatch:
+    """Pairs of the target domain. There is no field for labels, so none can reach a method."""
+
+    images: Tensor
+    """(B, 2, H, W), normalised grey values."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of sections of one volume, and how a patch is cut from them.
+
+    Parameters
+    ----------
+    volume : Volume
+    stride : int
+        Sections between the two of a pair; 0 pairs each section with itself (a volume of one section).
+    scale : (float, float)
+        Section pixels per working pixel, along rows and columns.
+    """
+
+    volume: Volume
+    stride: int
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stride < self.volume.shape[0]:
+            raise InputError(
+                f"{self.volume.name} has {self.volume.shape[0]} sections, too few for pairs "
+                f"{self.stride} sections apart; give a smaller stride"
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return self.volume.shape[0] - self.stride
+
+
+@dataclass(frozen=True)
+class LabelledPairs(Pairs):
+    """Pairs whose labels are known; `labels` reads non-zero where there is mitochondrion."""
+
+    labels: Volume | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is None:
+            raise InputError(f"{self.volume.name} needs labels to be a source; give IMAGES:LABELS")
+        if self.labels.shape != self.volume.shape:
+            raise InputError(
+                f"labels and images differ in shape: {self.labels.name} is {self.labels.shape}, "
+                f"{self.volume.name} is {self.volume.shape} (sections, rows, columns)"
+            )
+
+
+@dataclass(frozen=True)
+class UnlabelledPairs(Pairs):
+    """Pairs nobody has labelled."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What was read for one pair: the bounding box of a patch in both sections."""
+
+    images: np.ndarray
+    """(2, h, w) in the volume's dtype."""
+    labels: np.ndarray | None
+    """(2, h, w), 0 or 1."""
+    window: Window
+    corner: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All that was read for one batch of one domain, and the generator to go on with."""
+
+    crops: list[Crop]
+    generator: Generator
+
+
+def seeded(*numbers: int) -> Generator:
+    """Return a CPU generator whose seed mixes all the numbers."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def read_batch(pairs: Pairs, batch_size: int, side: int, augmentation: Augmentation, generator: Generator) -> Draw:
+    """Draw pairs and places, and read what they need of the volume."""
+    crops = []
+    shape = pairs.volume.shape[1:]
+    for _ in range(batch_size):
+        k = int(torch.randint(pairs.count, (), generator=generator))
+        window = draw_window(augmentation, generator, side, shape, pairs.scale)
+        rows, columns = window.bounds(shape)
+        sections = (k, k + pairs.stride)
+        images = np.stack([pairs.volume.read(section, rows, columns) for section in sections])
+        labels = None
+        if isinstance(pairs, LabelledPairs) and pairs.labels is not None:
+            labels = np.stack([pairs.labels.read(section, rows, columns) for section in sections])
+        crops.append(Crop(images, labels, window, (rows.start, columns.start)))
+    return Draw(crops, generator)
+
+
+def warp_batch(draw: Draw, augmentation: Augmentation, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Interpolate the patches: raw grey values (B, 2, side, side), and label coverage where there are labels."""
+    images, coverage = [], []
+    for crop in draw.crops:
+        stacked = torch.from_numpy(crop.images.astype(np.float32)).to(device)
+        if crop.labels is not None:
+            labels = torch.from_numpy((crop.labels != 0).astype(np.float32)).to(device)
+            stacked = torch.cat([stacked, labels])
+        displacement = draw_displacement(augmentation, draw.generator, crop.window.side, device)
+        warped = warp(stacked, crop.window, crop.corner, displacement)
+        images.append(warped[:2])
+        if crop.labels is not None:
+            coverage.append(warped[2:].clamp(0, 1))
+    return torch.stack(images), torch.stack(coverage) if coverage else None
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How batches are drawn."""
+
+    batch_size: int
+    side: int
+    """Pixels of the square patch at the working pixel size."""
+    augmentation: Augmentation
+    normalisation: str
+    """ "standard" or "minmax"; see `networks.Backbone`."""
+    histogram_matching: float = 0.0
+    """Share of steps in which the source takes the grey-value distribution of the target's patches."""
+    seed: int = 0
+
+
+class BatchStream:
+    """Batches of source and target for step after step, read ahead by other threads.
+
+    Parameters
+    ----------
+    source : LabelledPairs
+    target : UnlabelledPairs, optional
+        Where the method wants none, nothing of it is read.
+    settings : BatchSettings
+    device : torch.device
+        Where the batches are made.
+    workers : int
+        Threads that read.
+    """
+
+    def __init__(
+        self,
+        source: LabelledPairs,
+        target: UnlabelledPairs | None,
+        settings: BatchSettings,
+        device: torch.device,
+        workers: int = 2,
+    ) -> None:
+        self.domains: list[Pairs] = [source] if target is None else [source, target]
+        self.settings = settings
+        self.device = device
+        self.workers = workers
+
+    def read(self, step: int) -> list[Draw]:
+        """Read what step `step` needs, of each domain."""
+        s = self.settings
+        return [
+            read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
+            for domain, pairs in enumerate(self.domains)
+        ]
+
+    def assemble(self, draws: list[Draw], step: int) -> tuple[LabelledBatch, UnlabelledBatch | None]:
+        """Make the batch of a step from what was read for it."""
+        s = self.settings
+        images, coverage = warp_batch(draws[0], s.augmentation, self.device)
+        target = None
+        if len(draws) == 2:
+            raw, _ = warp_batch(draws[1], s.augmentation, self.device)
+            matching = float(torch.rand((), generator=seeded(s.seed, 2, step)))
+            if matching < s.histogram_matching:
+                images = match_histogram(images, raw)
+            raw = change_grey_values(raw, s.augmentation, draws[1].generator)
+            target = UnlabelledBatch(normalise(raw, s.normalisation))
+        images = change_grey_values(images, s.augmentation, draws[0].generator)
+        if coverage is None:
+            raise ValueError("the source has no labels")
+        return LabelledBatch(normalise(images, s.normalisation), coverage), target
+
+    def batches(self, start: int) -> Iterator[tuple[LabelledBatch, UnlabelledBatch | None]]:
+        """Yield the batches of steps `start`, `start` + 1, … without end; closing the iterator stops the threads."""
+        ahead = 2 * self.workers
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="mitoda-read") as pool:
+            waiting: list[Future[list[Draw]]] = [pool.submit(self.read, start + i) for i in range(ahead)]
+            step = start
+            try:
+                while True:
+                    draws = waiting.pop(0).result()
+                    waiting.append(pool.submit(self.read, step + ahead))
+                    yield self.assemble(draws, step)
+                    step += 1
+            finally:
+                for future in waiting:
+                    future.cancel()
