@@ -189,7 +189,7 @@ class Frame:
         return rows, columns
 
     def window(self, wanted: np.ndarray) -> tuple[slice, slice] | None:
-        """Smallest window of the lattice around the points wanted, one point wider; None if there are none."""
+        """Smallest window of the lattice around the points wanted, one point wider; None if none is."""
         if not wanted.any():
             return None
         ends = (np.flatnonzero(wanted.any(axis))[[0, -1]] for axis in (1, 0))
@@ -264,7 +264,7 @@ class Body:
         return steps / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-6)
 
     def stripes(self, offset: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-        """Position across the cristae in nanometres, of points at `offset` from the `nearest` of the curve."""
+        """Position across the cristae in nanometres, of points at `offset` from the curve."""
         along = (offset * self.tangents[nearest]).sum(-1)
         across = np.sqrt(np.maximum((offset**2).sum(-1) - along**2, 0)) * np.sign(offset[..., 2])
         return np.cos(self.crista_angle) * (along + 25 * nearest) + np.sin(self.crista_angle) * across

@@ -11,7 +11,7 @@ EVERYTHING = slice(None)
 
 
 class Volume(Protocol):
-    """A stack of sections. Axis order is always (section, row, column). Reading is safe from several threads."""
+    """A stack of sections, in axis order (section, row, column). Reading is safe from several threads."""
 
     name: str
     """What messages call it: usually the path."""
@@ -55,5 +55,7 @@ class ArrayVolume:
     def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
         """Return part of one section as a view; see `Volume.read`."""
         if not 0 <= section < self.shape[0]:
-            raise IndexError(f"{self.name} has sections 0 to {self.shape[0] - 1}; section {section} was asked for")
+            raise IndexError(
+                f"{self.name} has sections 0 to {self.shape[0] - 1}; section {section} was asked for"
+            )
         return self.array[section, rows, columns]

@@ -1,0 +1,227 @@
+"""An adaptation as a person states it: which source, which target, which settings; saved so that it can be resumed."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mitoda import __version__
+from mitoda.checkpoints import WeightsInfo
+from mitoda.datasets import DATASETS, is_dataset_spec, resolve
+from mitoda.errors import FileError, InputError
+from mitoda.geometry import Geometry, shared_geometry
+from mitoda.methods import method_named
+from mitoda.patches import LabelledPairs, UnlabelledPairs
+from mitoda.training import TrainingSettings
+from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
+
+PLAN = "run.json"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One volume with its labels, where they were asked for."""
+
+    name: str
+    volume: Volume
+    labels: Volume | None
+    licence: str
+
+
+@dataclass(frozen=True)
+class AdaptationPlan:
+    """All that decides a run. Lengths are nanometres; None is derived or read from the metadata."""
+
+    source: str
+    """A fetched data set (`vnc3`, `lucchi:training`) or IMAGES:LABELS."""
+    target: str
+    """A fetched data set or a path; for the oracle with labels, like a source."""
+    training: TrainingSettings
+    source_voxel_size: VoxelSize | None = None
+    target_voxel_size: VoxelSize | None = None
+    source_stride: int | None = None
+    target_stride: int | None = None
+    pixel: float | None = None
+    spacing: float | None = None
+    invert_source: bool = False
+    invert_target: bool = False
+    dest: str | None = None
+    """Where the fetched data sets lie; None is the usual place."""
+    precision: str = "auto"
+    version: str = field(default=__version__)
+
+    def save(self, folder: Path) -> None:
+        """Write the plan into a run's folder."""
+        (folder / PLAN).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_plan(folder: Path) -> AdaptationPlan:
+    """Read the plan of a run.
+
+    Raises
+    ------
+    FileError
+        If the folder holds no run.
+    """
+    path = folder / PLAN
+    if not path.is_file():
+        raise FileError(f"{folder} holds no run of 'mitoda adapt': there is no {PLAN} in it")
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("source_voxel_size", "target_voxel_size"):
+            values[name] = tuple(values[name]) if values[name] is not None else None
+        return AdaptationPlan(**{**values, "training": TrainingSettings(**values["training"])})
+    except (TypeError, ValueError, KeyError) as error:
+        raise FileError(f"{path} cannot be read ({error}); was it written by another version of mitoda?") from error
+
+
+def extended(plan: AdaptationPlan, steps: int | None, minutes: float | None) -> AdaptationPlan:
+    """Return the plan with another length, where one is given."""
+    if steps is None and minutes is None:
+        return plan
+    return replace(plan, training=replace(plan.training, steps=steps, minutes=minutes))
+
+
+def open_domain(
+    spec: str,
+    *,
+    labelled: bool,
+    voxel_size: VoxelSize | None = None,
+    invert: bool = False,
+    dest: str | None = None,
+) -> Domain:
+    """Open a volume by the name of a data set or by its path, with its labels only where they are asked for.
+
+    Parameters
+    ----------
+    spec : str
+        `NAME`, `NAME:SPLIT`, a path, or IMAGES:LABELS (two paths).
+    labelled : bool
+        Whether labels are needed. Where they are not, none are opened, even if they are there.
+    voxel_size : (float, float, float), optional
+        Nanometres; overrules table and metadata.
+
+    Raises
+    ------
+    FileError, InputError
+        If something is missing; the message says what and what to do.
+    """
+    if is_dataset_spec(spec):
+        split = resolve(spec, dest)
+        size = voxel_size or split.voxel_size
+        volume = open_volume(split.volume, voxel_size=size, invert=invert)
+        labels = None
+        if labelled:
+            if split.mask is None:
+                raise FileError(f"{spec} was fetched without labels; choose another source, or fetch them")
+            labels = open_labels(split.mask, voxel_size=size)
+        return Domain(spec, volume, labels, DATASETS[split.dataset].licence)
+    images, label_path = split_spec(spec) if labelled else (spec, None)
+    volume = open_volume(images, voxel_size=voxel_size, invert=invert)
+    labels = open_labels(label_path, voxel_size=voxel_size) if label_path is not None else None
+    return Domain(spec, volume, labels, "of the person's own data")
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """Split IMAGES:LABELS into two paths; a drive letter's colon does not count.
+
+    Examples
+    --------
+    >>> split_spec("stack.tif:mask.tif")
+    ('stack.tif', 'mask.tif')
+    """
+    places = [index for index, letter in enumerate(spec) if letter == ":" and index != 1]
+    for index in places:
+        if Path(spec[:index]).exists() and Path(spec[index + 1 :]).exists():
+            return spec[:index], spec[index + 1 :]
+    if places:
+        return spec[: places[0]], spec[places[0] + 1 :]
+    raise InputError(
+        f"'{spec}' has no labels; give IMAGES:LABELS (two paths with a colon between), or one of the data sets "
+        f"{', '.join(DATASETS)}"
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a plan opens: the pairs to learn from, and what is known about them."""
+
+    source: LabelledPairs
+    target: UnlabelledPairs
+    geometry: Geometry
+    info: WeightsInfo
+
+
+def prepare(plan: AdaptationPlan) -> Prepared:
+    """Open what a plan names and derive the geometry.
+
+    Raises
+    ------
+    InputError, FileError
+        If a volume cannot be opened or its voxel size is unknown.
+    """
+    cls, _ = method_named(plan.training.method)
+    target = open_domain(
+        plan.target,
+        labelled=cls.labels_from == "target",
+        voxel_size=plan.target_voxel_size,
+        invert=plan.invert_target,
+        dest=plan.dest,
+    )
+    if cls.labels_from == "target":
+        source = target
+    else:
+        source = open_domain(
+            plan.source,
+            labelled=True,
+            voxel_size=plan.source_voxel_size,
+            invert=plan.invert_source,
+            dest=plan.dest,
+        )
+    source_size = _known_size(source.volume, "--source-voxel-size")
+    target_size = _known_size(target.volume, "--target-voxel-size")
+    geometry = shared_geometry(source_size, target_size, plan.pixel, plan.spacing)
+    # The oracle learns from the target, with the target's stride.
+    source_stride = plan.target_stride if source is target else plan.source_stride
+    licences = sorted({source.licence} if source is target or not cls.needs_target else {source.licence, target.licence})
+    return Prepared(
+        LabelledPairs(
+            CachedVolume(source.volume),
+            _stride(source_stride, geometry, source.volume, source_size),
+            geometry.scale(source_size),
+            labels=CachedVolume(source.labels) if source.labels is not None else None,
+        ),
+        UnlabelledPairs(
+            CachedVolume(target.volume),
+            _stride(plan.target_stride, geometry, target.volume, target_size),
+            geometry.scale(target_size),
+        ),
+        geometry,
+        WeightsInfo(
+            backbone=plan.training.backbone,
+            pixel=geometry.pixel,
+            spacing=geometry.spacing,
+            method=plan.training.method,
+            source=source.name,
+            target=target.name if cls.needs_target else "",
+            licence="; ".join(licences),
+            seed=plan.training.seed,
+        ),
+    )
+
+
+def _known_size(volume: Volume, option: str) -> VoxelSize:
+    if volume.voxel_size is None:
+        raise InputError(
+            f"the voxel size of {volume.name} is not in its metadata; give {option} Z Y X in nanometres "
+            "(section thickness, then pixel size along rows and columns)"
+        )
+    return volume.voxel_size
+
+
+def _stride(given: int | None, geometry: Geometry, volume: Volume, size: VoxelSize) -> int:
+    if given is None:
+        return geometry.stride(size, volume.shape[0])
+    if given < 1:
+        raise InputError(f"a stride is a number of sections, at least 1; got {given}")
+    return given

@@ -1,0 +1,8 @@
+"""`mitoda score`."""
+
+import typer
+
+
+def score() -> None:
+    """Score."""
+    raise typer.Exit(1)

@@ -1,0 +1,65 @@
+"""Connected components of a mask that streams by section by section, so that small ones can be dropped in bounded memory.
+
+Two passes: the first labels each section, joins labels that touch between neighbouring sections and counts voxels; the
+second labels each section again (the same way) and keeps what belongs to a large enough component.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+NEIGHBOURS = np.ones((3, 3), dtype=bool)
+"""Within a section pixels touch along edges and corners; between sections where they overlap."""
+
+
+class StreamedComponents:
+    """Sizes of the components of a mask given section by section.
+
+    Memory grows with the number of components, not with the number of voxels.
+    """
+
+    def __init__(self) -> None:
+        self._parents: list[int] = [0]
+        self._sizes: list[int] = [0]
+        self._first_labels: list[int] = []
+        self._previous: np.ndarray | None = None
+
+    def add(self, mask: np.ndarray) -> None:
+        """Take in the next section; non-zero is foreground."""
+        labels, count = ndimage.label(mask, NEIGHBOURS)
+        first = len(self._parents)
+        self._first_labels.append(first)
+        self._parents.extend(range(first, first + count))
+        self._sizes.extend(np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist())
+        labels = np.where(labels > 0, labels + (first - 1), 0)
+        if self._previous is not None:
+            both = (labels > 0) & (self._previous > 0)
+            for above, below in np.unique(np.stack([self._previous[both], labels[both]], axis=1), axis=0):
+                self._join(int(above), int(below))
+        self._previous = labels
+
+    def _root(self, label: int) -> int:
+        while self._parents[label] != label:
+            self._parents[label] = self._parents[self._parents[label]]
+            label = self._parents[label]
+        return label
+
+    def _join(self, one: int, other: int) -> None:
+        one, other = self._root(one), self._root(other)
+        if one != other:
+            self._parents[other] = one
+            self._sizes[one] += self._sizes[other]
+
+    def without_small(self, section: int, mask: np.ndarray, minimum: int) -> np.ndarray:
+        """Return a section's mask without components of fewer than `minimum` voxels.
+
+        Parameters
+        ----------
+        section : int
+            Its number in the order of `add`.
+        mask : ndarray
+            What was given to `add` for it.
+        """
+        labels, count = ndimage.label(mask, NEIGHBOURS)
+        first = self._first_labels[section]
+        large = np.array([False] + [self._sizes[self._root(first + k)] >= minimum for k in range(count)])
+        return np.where(large[labels], mask, np.zeros_like(mask))

@@ -1,0 +1,22 @@
+"""Public data sets by name: where they are, how they are verified, and their conversion to one layout."""
+
+from mitoda.datasets.dataset import Dataset, DatasetFile, LabelRule, Sections, Split
+from mitoda.datasets.events import FetchEvent
+from mitoda.datasets.fetch import fetch_dataset
+from mitoda.datasets.layout import ResolvedSplit, default_dest, is_dataset_spec, resolve
+from mitoda.datasets.table import DATASETS
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetFile",
+    "FetchEvent",
+    "LabelRule",
+    "ResolvedSplit",
+    "Sections",
+    "Split",
+    "default_dest",
+    "fetch_dataset",
+    "is_dataset_spec",
+    "resolve",
+]
