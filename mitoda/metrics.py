@@ -18,9 +18,9 @@ Kind = Literal["mask", "probability"]
 BINS = 1 << 16
 """Bins of the histograms that are pooled over a volume."""
 FINE_BINS = 1 << 18
-"""Bins that part float scores before sorting; the fastest of 2¹⁴, 2¹⁶, 2¹⁸ and 2²⁰ on 768×1024 pixels."""
-SMALL = 1 << 17
-"""Below this many scores sorting is faster than parting."""
+"""Bins that part float scores before sorting; of 2¹⁴, 2¹⁶, 2¹⁸ and 2²⁰ the fastest on 768×1024 pixels."""
+SMALL = 1 << 18
+"""Up to this many scores are sorted without parting them once more, which is no slower."""
 CHUNK = 1 << 21
 """Pixels counted at once, so that temporary arrays stay small on large sections."""
 
@@ -182,7 +182,7 @@ def rank_section(
     if scores.dtype.kind == "f":
         return rank_floats(scores, truth, threshold)
     raise InputError(
-        f"a prediction of type {scores.dtype} with values besides 0 and one other is no mask, nor a probability; "
+        f"a prediction of type {scores.dtype} with values besides 0 and one other is no mask or probability; "
         "expected uint8, uint16 or float"
     )
 

@@ -196,6 +196,7 @@ def score_volumes(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from mitoda.volumes.volume import ArrayVolume
     >>> mask = np.array([[[0, 255, 255, 0]], [[0, 0, 0, 0]]], np.uint8)
     >>> score = score_volumes(ArrayVolume(mask), ArrayVolume(mask))

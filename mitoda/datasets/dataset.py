@@ -26,7 +26,7 @@ class DatasetFile:
     size: int | None = None
     """Bytes of the file as published, exact."""
     about: int | None = None
-    """Bytes, approximate: for the check of free space where `size` is not known."""
+    """Bytes, roughly, and a guess from the shape where nobody says: for the check of free space."""
 
     @property
     def status(self) -> HashStatus:
@@ -129,12 +129,16 @@ class Dataset:
         unknown = len(self.files) - verified - quoted
         parts = []
         if verified:
-            parts.append(f"{_files(verified)} by a hash recomputed from the source")
+            parts.append(f"{_files(verified)} by a hash computed from the source")
         if quoted:
             parts.append(f"{_files(quoted)} by a hash that others quote")
         if unknown:
-            parts.append(f"{_files(unknown)} without a published hash (recorded at first use)")
-        checks = "shape, type and values of every split"
+            parts.append(
+                f"{_files(unknown)} without a published hash (size checked, hash recorded at first use)"
+            )
+        checks = "shape and type of every split"
+        if self.label_rule.allowed is not None:
+            checks = "shape, type and label values of every split"
         if any(split.volume_sha256 for split in self.splits.values()):
             checks = "hash of the decoded arrays"
         return "; ".join([*parts, checks])

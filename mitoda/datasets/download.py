@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
-from mitoda.errors import FileError
+from mitoda.errors import FileError, MitodaError
 
 CHUNK = 2**18
 """Bytes between two looks at the progress."""
@@ -39,6 +39,7 @@ class _Progress:
         self.folder = folder
         self.received = 0
         self.expected = 0
+        self.answered = False
         self.cancelled = False
 
     @property
@@ -48,6 +49,7 @@ class _Progress:
 
     @total.setter
     def total(self, expected: int) -> None:
+        self.answered = True
         self.expected = expected
         check_free_space(self.folder, expected, self.url)
 
@@ -67,7 +69,7 @@ class _Progress:
 
 
 def download(
-    url: str, target: Path, sha256: str | None, size: int | None
+    url: str, target: Path, sha256: str | None, size: int | None, provenance: str = ""
 ) -> Iterator[tuple[int, int | None]]:
     """Download `url` to `target`; a file already there with the right hash is kept.
 
@@ -84,6 +86,8 @@ def download(
         there.
     size : int, optional
         Bytes that the file must have.
+    provenance : str
+        Where the hash comes from, for the message when it differs.
 
     Yields
     ------
@@ -105,7 +109,14 @@ def download(
                 yield progress.received, progress.expected or None
         finally:
             progress.cancelled = True
-    future.result()
+    try:
+        future.result()
+    except ValueError as error:
+        if isinstance(error, MitodaError):
+            raise
+        # pooch, when the hash differs; its sentence has both hashes
+        origin = f" The expected hash is {provenance}." if provenance else ""
+        raise FileError(f"{url}: {error}{origin} What to do: {ADVICE}.") from error
 
 
 def _retrieve(url: str, target: Path, sha256: str | None, size: int | None, progress: _Progress) -> None:
@@ -144,7 +155,7 @@ def _retrieve(url: str, target: Path, sha256: str | None, size: int | None, prog
     except requests.Timeout as error:
         raise FileError(f"{url}: no answer for {TIMEOUT} s; check the network; {ADVICE}") from error
     except requests.RequestException as error:
-        if progress.received:
+        if progress.answered:
             of = f" of {progress.expected:,}" if progress.expected else ""
             raise FileError(
                 f"{url}: the connection broke after about {progress.received:,}{of} bytes; "
@@ -153,8 +164,6 @@ def _retrieve(url: str, target: Path, sha256: str | None, size: int | None, prog
         raise FileError(
             f"{url} cannot be reached ({_innermost(error)}); check the network; {ADVICE}"
         ) from error
-    except ValueError as error:  # pooch, when the hash differs; its sentence has both hashes
-        raise FileError(f"{url}: {error} {ADVICE.capitalize()}.") from error
 
 
 def check_beginning(path: Path, suffix: str, origin: str) -> None:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-EventKind = Literal["file", "progress", "verified", "converting", "converted", "warning", "done"]
+EventKind = Literal["checking", "file", "progress", "verified", "converting", "converted", "warning", "done"]
 
 
 @dataclass(frozen=True)
 class FetchEvent:
     """One thing that happened.
 
+    - `checking`: a split converted earlier is compared with its record, which takes a while for gigabytes.
     - `file`: a file is being looked for; `done` of `total` files came before it.
     - `progress`: `done` of `total` bytes of `file` have arrived; `total` is None where the server does not
       say.

@@ -88,7 +88,11 @@ def _fetch(dataset: Dataset, root: Path, source_dir: Path | None, mirror: str | 
     _remove_abandoned(root)
     record = read_record(root)
     supply = Supply(dataset, root, source_dir, mirror, record["files"])
-    wanted = {split: _wanted(dataset, root, split, record) for split in dataset.splits}
+    wanted: dict[str, list[str]] = {}
+    for split in dataset.splits:
+        if split in record["splits"]:
+            yield FetchEvent("checking", dataset.name, f"checking {dataset.name}:{split}", split)
+        wanted[split] = _wanted(dataset, root, split, record)
     if not any(wanted.values()):
         yield FetchEvent(
             "done", dataset.name, f"{dataset.name} is complete in {root}; nothing was to be done"
@@ -255,7 +259,7 @@ def _check_room(dataset: Dataset, root: Path, supply: Supply, wanted: Mapping[st
         entry = dataset.splits[split]
         paths.update(entry.images.files if VOLUME in products else ())
         paths.update(entry.labels.files if MASK in products and entry.labels else ())
-    files = [dataset.file(path) for path in paths if supply.find_here(path) is None]
+    files = [dataset.file(path) for path in paths if not supply.is_at_hand(path)]
     downloads = (
         0 if supply.source_dir and not supply.mirror else sum(file.size or file.about or 0 for file in files)
     )

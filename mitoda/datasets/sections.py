@@ -84,7 +84,9 @@ def decode_section(name: str, data: bytes) -> np.ndarray:
     if name.lower().endswith((".tif", ".tiff")):
         import tifffile
 
-        image = tifffile.imread(io.BytesIO(data))
+        # TiffFile holds itself in a cycle; closing the buffer frees the bytes before the collector comes by.
+        with io.BytesIO(data) as buffer, tifffile.TiffFile(buffer) as tiff:
+            image = tiff.asarray()
     else:
         import imageio.v3 as imageio
 

@@ -81,6 +81,12 @@ class Supply:
         """Return the file in the person's folder, or None."""
         return next((place for place in self._places(path) if place.is_file()), None)
 
+    def is_at_hand(self, path: str) -> bool:
+        """Say whether a file need not be downloaded: the person has it, or a download of it waits."""
+        file = self.dataset.file(path)
+        waiting = any(self._target(file, url).is_file() for url in self._addresses(file))
+        return waiting or self.find_here(path) is not None
+
     def _places(self, path: str) -> list[Path]:
         if self.source_dir is None:
             return []
@@ -112,7 +118,7 @@ class Supply:
             # anew.
             size = file.size if url in file.urls else None
             try:
-                for done, total in download(url, target, file.sha256, size):
+                for done, total in download(url, target, file.sha256, size, file.provenance):
                     yield FetchEvent("progress", name, url, file.path, done, total, "B")
             except NotThereError as error:
                 places.append(str(error))

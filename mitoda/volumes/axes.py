@@ -3,7 +3,7 @@
 A letter names an axis: Z section, Y row, X column; C channel, T time, S colour sample; Q and I are unknown.
 
 An only other axis called channel or time is taken for sections if it is longer than 4: tifffile with
-imagej=True and Fiji's image import call sections so, and microscopes have few channels.
+imagej=True calls sections channels, and electron microscopes have few channels and no films of tissue.
 Up to 4 it is refused until `axes` says what it is.
 """
 
@@ -78,7 +78,7 @@ def _named(name: str, shape: Sequence[int], stored_axes: str, axes: str) -> list
     if len(letters) == len(shape):
         return list(zip(letters, shape, strict=True))
     long = [length for length in shape if length > 1]
-    for fitting in (letters, spatial):
+    for fitting in (letters, spatial, spatial.replace("Z", "")):
         if len(fitting) == len(long):
             return list(zip(fitting, long, strict=True))
     raise InputError(
@@ -96,9 +96,9 @@ def _refusal(name: str, shape: Sequence[int], stored_axes: str, letters: str) ->
             "(in Fiji: Image > Type > 8-bit)"
         )
     if "C" in letters:
-        return f"{found}: several channels; save one alone (in Fiji: Image > Color > Split Channels){as_sections}"
+        return f"{found}: several channels; save one (in Fiji: Image > Color > Split Channels){as_sections}"
     if "T" in letters:
-        return f"{found}: several time points; save one alone (in Fiji: Image > Duplicate){as_sections}"
+        return f"{found}: several time points; save one (in Fiji: Image > Duplicate){as_sections}"
     return f"{found}; mitoda reads stacks (section, row, column), so save one such, or give --axes ZYX"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from numpy.typing import DTypeLike
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.tiff import DAMAGE, quiet_tifffile
@@ -43,9 +44,7 @@ class PartialSections:
         )
 
 
-def read_partial(
-    path: str | Path, identity: str, shape: Sequence[int], dtype: np.typing.DTypeLike
-) -> PartialSections:
+def read_partial(path: str | Path, identity: str, shape: Sequence[int], dtype: DTypeLike) -> PartialSections:
     """Move the partial file of an interrupted run aside and return its whole sections.
 
     Call it before opening the `SectionWriter`, write these sections first, and go on after them. Reading

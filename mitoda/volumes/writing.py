@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal, Self
 
 import numpy as np
 import tifffile
+from numpy.typing import DTypeLike
 
 import mitoda
 from mitoda.errors import FileError, InputError
@@ -81,7 +82,7 @@ class SectionWriter:
         self,
         path: str | Path,
         shape: Sequence[int],
-        dtype: np.typing.DTypeLike,
+        dtype: DTypeLike,
         voxel_size: Sequence[float] | None,
         *,
         overwrite: bool = False,
@@ -236,7 +237,7 @@ def write_sections(
     path: str | Path,
     sections: Iterable[np.ndarray],
     shape: Sequence[int],
-    dtype: np.typing.DTypeLike,
+    dtype: DTypeLike,
     voxel_size: Sequence[float] | None,
     *,
     overwrite: bool = False,

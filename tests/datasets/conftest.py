@@ -1,0 +1,95 @@
+"""The real volumes, and a server on loopback that can fail in every way a server fails."""
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in</body></html>\n"
+
+
+class FaultyServer:
+    """Serves a folder; `faults` maps a request path to what goes wrong with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.faults: dict[str, str] = {}
+        self.requests: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *args: object) -> None:
+                """Keep standard error clean."""
+
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.httpd.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.httpd.server_address[1]}"
+        self.thread = threading.Thread(target=self.httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = unquote(request.path.partition("?")[0])
+        self.requests.append(path)
+        fault = self.faults.get(path, "")
+        file = self.folder / path.lstrip("/")
+        if fault.isdecimal():
+            request.send_error(int(fault))
+            return
+        if not file.is_file():
+            request.send_error(404)
+            return
+        body = WEB_PAGE if fault == "web page" else file.read_bytes()
+        announced = len(body)
+        if fault == "other bytes":
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        if fault in ("truncated", "cut", "complete half"):
+            body = body[: len(body) // 2]
+        if fault == "complete half":
+            announced = len(body)
+        request.send_response(200)
+        request.send_header("Content-Length", str(announced))
+        request.end_headers()
+        request.wfile.write(body)
+        if fault == "cut":
+            request.wfile.flush()
+            linger = struct.pack("ii", 1, 0)  # close sends a reset instead of a farewell
+            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    def close(self) -> None:
+        self.httpd.shutdown()
+        self.httpd.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], FaultyServer]]:
+    """Start servers of folders; all are stopped at the end."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers: list[FaultyServer] = []
+
+    def start(folder: Path) -> FaultyServer:
+        servers.append(FaultyServer(folder))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder with vnc3 and lucchi, or skip."""
+    default = Path(__file__).parents[2].parent / "shared" / "data"
+    folder = Path(os.environ.get("MITODA_TEST_DATA", default))
+    if not (folder / "vnc3" / "stack1").is_dir() or not (folder / "lucchi").is_dir():
+        pytest.skip(f"{folder} does not hold vnc3 and lucchi; set MITODA_TEST_DATA")
+    return folder

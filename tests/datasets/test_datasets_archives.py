@@ -1,0 +1,281 @@
+"""Archives like those of lucchi++, kasthuri++, MitoEM and UroCell, made here and served on loopback."""
+
+import gzip
+import hashlib
+import io
+import struct
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tifffile
+
+from mitoda.datasets import DATASETS, Dataset, Split, fetch_dataset, resolve
+from mitoda.datasets.supply import git_blob
+from mitoda.errors import FileError, InputError
+from mitoda.volumes import open_labels, open_volume
+
+Serve = Callable[[Path], Any]
+
+
+def png(image: np.ndarray) -> bytes:
+    return imageio.imwrite("<bytes>", image, extension=".png")
+
+
+def tiff(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, image)
+    return buffer.getvalue()
+
+
+def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
+    """Write the members in the order of a scrambled listing."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in sorted(members, key=lambda name: hashlib.sha256(name.encode()).digest()):
+            archive.writestr(name, members[name])
+
+
+def like(name: str, folder: Path, shapes: Mapping[str, tuple[int, int, int]], **changes: Any) -> Dataset:
+    """Return an entry of the table with small shapes and the hashes of the files in `folder`."""
+    entry = DATASETS[name]
+    files = []
+    for file in entry.files:
+        path = folder / name / file.path
+        if path.exists():
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if file.sha256 else None
+            blob = git_blob(path) if file.git_blob else None
+            files.append(replace(file, sha256=sha256, git_blob=blob, about=None))
+    splits = {split: replace(entry.splits[split], shape=shape) for split, shape in shapes.items()}
+    return replace(entry, files=tuple(files), splits=splits, **changes)
+
+
+def stack(path: Path) -> np.ndarray:
+    volume = open_volume(path)
+    return np.stack([volume.read(section) for section in range(volume.shape[0])])
+
+
+def grey(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def casser_archive(path: Path, volumes: Mapping[str, tuple[np.ndarray, list[np.ndarray]]], top: str) -> None:
+    """Write a zip as Casser et al. publish: images `mask0000.png`, labels `0.png` without zero padding."""
+    members = {f"{top}/Train_Out/.DS_Store": b"junk", f"__MACOSX/{top}/Train_Out/._0.png": b"junk"}
+    for split, (images, labels) in volumes.items():
+        for z, image in enumerate(images):
+            members[f"{top}/{split}_In/mask{z:04d}.png"] = png(image)
+        for z, label in enumerate(labels):
+            members[f"{top}/{split}_Out/{z}.png"] = png(label)
+    path.parent.mkdir(parents=True)
+    write_zip(path, members)
+
+
+def test_lucchi_pp_sorts_naturally_and_reads_rgba(tmp_path: Path, serve: Serve) -> None:
+    """Labels 0.png to 11.png come in counting order, grey or RGBA, and Train stays training."""
+    shape = (12, 6, 7)
+    masks = {split: grey(shape, seed) > 128 for seed, split in enumerate(("Train", "Test"))}
+    rgba = [
+        np.dstack([mask * np.uint8(255)] * 3 + [np.full(shape[1:], 255, np.uint8)]) for mask in masks["Test"]
+    ]
+    rgba[3][0, 0] = (255, 0, 0, 255)  # a coloured mark is no mitochondrion
+    masks["Test"][3, 0, 0] = False
+    volumes = {
+        "Train": (grey(shape, 2), list(masks["Train"] * np.uint8(255))),
+        "Test": (grey(shape, 3), rgba),
+    }
+    casser_archive(tmp_path / "srv/lucchi++/lucchi_pp.zip", volumes, "Lucchi++")
+    entry = like("lucchi++", tmp_path / "srv", {"training": shape, "testing": shape})
+    server = serve(tmp_path / "srv")
+    list(fetch_dataset(entry, tmp_path, mirror=server.url))
+    for split, folder in (("training", "Train"), ("testing", "Test")):
+        found = resolve(f"lucchi++:{split}", tmp_path)
+        assert found.mask is not None
+        assert found.ignore is None
+        np.testing.assert_array_equal(stack(found.volume), volumes[folder][0])
+        np.testing.assert_array_equal(stack(found.mask), masks[folder] * 255)
+    assert server.requests == ["/lucchi++/lucchi_pp.zip"]  # once, for four conversions
+
+
+def test_kasthuri_pp_keeps_what_is_not_annotated_apart(tmp_path: Path) -> None:
+    """The value 2 is neither foreground nor background: 0 in mask.tif, 255 in ignore.tif; no voxel size."""
+    shape = (3, 5, 4)
+    values = np.random.default_rng(4).choice(np.array([0, 2, 255], np.uint8), shape)
+    rgb = [np.dstack([section] * 3) for section in values]
+    volumes = {"Train": (grey(shape), rgb), "Test": (grey(shape, 1), rgb)}
+    casser_archive(tmp_path / "srv/kasthuri++/kasthuri_pp.zip", volumes, "Kasthuri++")
+    entry = like("kasthuri++", tmp_path / "srv", {"training": shape, "testing": shape})
+    events = list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))
+    found = resolve("kasthuri++", tmp_path)
+    assert found.mask is not None
+    assert found.ignore is not None
+    np.testing.assert_array_equal(stack(found.mask), (values == 255) * 255)
+    np.testing.assert_array_equal(stack(found.ignore), (values == 2) * 255)
+    assert found.voxel_size is None
+    assert open_volume(found.volume).voxel_size is None
+    assert any(event.kind == "warning" and "--voxel-size" in event.message for event in events)
+    found.ignore.unlink()
+    list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))
+    assert found.ignore.exists()
+
+
+def mitoem_archives(folder: Path, images: np.ndarray, labels: list[np.ndarray], first: int) -> None:
+    folder.mkdir(parents=True)
+    members = {f"im/im{z:04d}.png": png(image) for z, image in enumerate(images)}
+    members |= {f"__MACOSX/im/._im{z:04d}.png": b"junk" for z in range(len(images))}
+    write_zip(folder / "EM30-R-im.zip", members)
+    members = {}
+    for z, label in enumerate(labels):
+        part = "mito-train-v2" if z < first else "mito-val-v2"
+        members[f"{part}/seg{z:04d}.tif"] = tiff(label)
+    write_zip(folder / "EM30-R-mito-train-val-v2.zip", members)
+
+
+def like_mitoem(folder: Path, size: int, training: range, validation: range) -> Dataset:
+    entry = like("mitoem-r", folder, {})
+
+    def part(split: str, numbers: range) -> Split:
+        known = DATASETS["mitoem-r"].splits[split]
+        assert known.labels is not None
+        return replace(
+            known,
+            shape=(len(numbers), size, size),
+            images=replace(known.images, numbers=numbers),
+            labels=replace(known.labels, numbers=numbers),
+        )
+
+    splits = {"training": part("training", training), "validation": part("validation", validation)}
+    return replace(entry, splits=splits)
+
+
+def test_mitoem_takes_the_labelled_sections_by_number(tmp_path: Path, serve: Serve) -> None:
+    """Sections go to splits by their number, 16-bit and 32-bit instances become a mask, the rest is left."""
+    images = grey((9, 8, 8))
+    ids = np.random.default_rng(1).choice(np.array([0, 1, 256, 65536], np.uint32), (7, 8, 8))
+    labels = [section.astype(np.uint32 if z % 2 else np.uint16) for z, section in enumerate(ids)]
+    mitoem_archives(tmp_path / "srv/mitoem-r", images, labels, first=4)
+    entry = like_mitoem(tmp_path / "srv", 8, range(4), range(4, 7))
+    list(fetch_dataset(entry, tmp_path, mirror=serve(tmp_path / "srv").url))
+    for split, numbers in (("training", slice(0, 4)), ("validation", slice(4, 7))):
+        found = resolve(f"mitoem-r:{split}", tmp_path)
+        assert found.mask is not None
+        np.testing.assert_array_equal(stack(found.volume), images[numbers])
+        expected = np.stack([section > 0 for section in labels[numbers]])
+        np.testing.assert_array_equal(stack(found.mask), expected * 255)
+    assert open_volume(resolve("mitoem-r", tmp_path).volume).voxel_size == (30.0, 8.0, 8.0)
+
+
+def test_mitoem_is_converted_in_bounded_memory(tmp_path: Path) -> None:
+    """The peak of memory is a few sections, whatever the depth: the zip is never unpacked or stacked."""
+    size, depth = 256, 64
+    images = grey((depth, size, size))
+    labels = [(image > 200).astype(np.uint16) for image in images]
+    mitoem_archives(tmp_path / "srv/mitoem-r", images, labels, first=depth)
+    entry = like_mitoem(tmp_path / "srv", size, range(depth - 1), range(depth - 1, depth))
+    list(
+        fetch_dataset(
+            like_mitoem(tmp_path / "srv", size, range(1), range(1, 2)),
+            tmp_path / "warm",
+            source_dir=tmp_path / "srv",
+        )
+    )  # imports are not what is measured
+    tracemalloc.start()
+    for _ in fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * size * size  # bytes; the volume has 63 times as many, the ids 126 times
+
+
+def test_mitoem_with_a_section_missing(tmp_path: Path) -> None:
+    """An archive that lacks a section is refused with the number of the section."""
+    mitoem_archives(tmp_path / "srv/mitoem-r", grey((3, 8, 8)), [np.ones((8, 8), np.uint16)] * 3, first=2)
+    entry = like_mitoem(tmp_path / "srv", 8, range(2), range(2, 5))
+    sentence = r"EM30-R-im.zip lacks 2 of the 3 sections im\*.png; the first one missing is number 3"
+    with pytest.raises(FileError, match=sentence):
+        list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))
+    assert resolve("mitoem-r:training", tmp_path).mask is not None  # what came before is complete
+    assert not list((tmp_path / "mitoem-r").glob(".partial*"))
+
+
+def nifti(values: np.ndarray, code: int, order: str = "<") -> bytes:
+    """Encode (section, row, column) as gzipped NIfTI-1 with a voxel size that means nothing."""
+    header = bytearray(352)
+    struct.pack_into(order + "i", header, 0, 348)
+    sections, rows, columns = values.shape
+    struct.pack_into(order + "8h", header, 40, 3, columns, rows, sections, 1, 1, 1, 1)
+    struct.pack_into(order + "h", header, 70, code)
+    struct.pack_into(order + "4f", header, 76, 1.0, 57594928.0, 57594928.0, 57594928.0)
+    struct.pack_into(order + "3f", header, 108, 352.0, float("nan"), 0.0)
+    header[344:348] = b"n+1\0"
+    return gzip.compress(bytes(header) + values.astype(values.dtype.newbyteorder(order)).tobytes())
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_urocell_keeps_axes_and_ignores_the_header(tmp_path: Path, serve: Serve, order: str) -> None:
+    """x runs fastest in NIfTI and becomes the column, which no cube could show; voxels are 15, 16, 16."""
+    volume, mask = grey((3, 4, 5)), (grey((3, 4, 5), 1) > 128).astype(np.float32)
+    for path, data in (
+        ("data/fib1-0-0-0.nii.gz", nifti(volume.astype(np.int16), 4, order)),
+        ("mito/binary/fib1-0-0-0.nii.gz", nifti(mask, 16, order)),
+    ):
+        (tmp_path / "srv/urocell" / path).parent.mkdir(parents=True)
+        (tmp_path / "srv/urocell" / path).write_bytes(data)
+    entry = like("urocell", tmp_path / "srv", {"fib1-0-0-0": volume.shape})
+    list(fetch_dataset(entry, tmp_path, mirror=serve(tmp_path / "srv/urocell").url))
+    found = resolve("urocell", tmp_path)
+    assert found.mask is not None
+    np.testing.assert_array_equal(stack(found.volume), volume)
+    np.testing.assert_array_equal(stack(found.mask), mask * 255)
+    assert open_labels(found.mask).voxel_size == (15.0, 16.0, 16.0)
+
+
+def test_urocell_checks_the_git_blob(tmp_path: Path) -> None:
+    """Where only git's name of the content is known, it decides."""
+    volume = grey((2, 3, 4))
+    for path in ("data/fib1-0-0-0.nii.gz", "mito/binary/fib1-0-0-0.nii.gz"):
+        (tmp_path / "srv/urocell" / path).parent.mkdir(parents=True)
+        (tmp_path / "srv/urocell" / path).write_bytes(nifti(volume, 2))
+    entry = like("urocell", tmp_path / "srv", {"fib1-0-0-0": volume.shape})
+    (tmp_path / "srv/urocell/data/fib1-0-0-0.nii.gz").write_bytes(nifti(volume + np.uint8(1), 2))
+    with pytest.raises(
+        FileError, match=r"has the git blob .*, expected .*verified: git's name of the content"
+    ):
+        list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))
+
+
+def test_git_blob_of_known_content(tmp_path: Path) -> None:
+    """`git hash-object` of a file with "hello" and a line feed gives ce013625…"""
+    (tmp_path / "hello").write_bytes(b"hello\n")
+    assert git_blob(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_a_zip_that_is_none(tmp_path: Path) -> None:
+    """A broken archive is an error that names the file."""
+    (tmp_path / "lucchi_pp.zip").write_bytes(b"PK\x03\x04" + bytes(100))
+    shapes = {"training": (1, 2, 2), "testing": (1, 2, 2)}
+    sha256 = hashlib.sha256((tmp_path / "lucchi_pp.zip").read_bytes()).hexdigest()
+    entry = like("lucchi++", tmp_path, shapes)
+    entry = replace(entry, files=(replace(DATASETS["lucchi++"].files[0], sha256=sha256, about=None),))
+    with pytest.raises(
+        FileError, match=r"section 0 cannot be read from .*lucchi_pp.zip: File is not a zip file"
+    ):
+        list(fetch_dataset(entry, tmp_path / "dest", source_dir=tmp_path))
+
+
+def test_shape_is_checked(tmp_path: Path) -> None:
+    """An archive of another size than the table's is refused, with both shapes."""
+    shape = (2, 5, 4)
+    volumes = {split: (grey(shape), list(grey(shape))) for split in ("Train", "Test")}
+    casser_archive(tmp_path / "srv/lucchi++/lucchi_pp.zip", volumes, "Lucchi++")
+    entry = like("lucchi++", tmp_path / "srv", {"training": (2, 4, 5), "testing": shape})
+    with pytest.raises(InputError, match=r"section 0 has the shape \(5, 4\), expected \(4, 5\)"):
+        list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))
+    entry = like("lucchi++", tmp_path / "srv", {"training": (3, 5, 4), "testing": shape})
+    with pytest.raises(InputError, match="there are 2 sections, expected 3"):
+        list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))

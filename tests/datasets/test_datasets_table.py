@@ -1,0 +1,119 @@
+"""The table of data sets, and how a command names a volume of one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mitoda.datasets import DATASETS, Dataset, default_dest, is_dataset_spec, resolve
+from mitoda.errors import FileError, InputError
+
+every_dataset = pytest.mark.parametrize("dataset", DATASETS.values(), ids=DATASETS)
+
+
+def test_known_data_sets() -> None:
+    """The table holds the seven data sets, each under its own name."""
+    assert list(DATASETS) == ["vnc3", "lucchi", "lucchi++", "kasthuri++", "mitoem-r", "mitoem-h", "urocell"]
+    assert all(name == dataset.name for name, dataset in DATASETS.items())
+
+
+@every_dataset
+def test_entries_say_where_from_and_on_what_terms(dataset: Dataset) -> None:
+    """Every entry has licence, citation, landing page, and words for what it shows and what is verified."""
+    for text in (dataset.licence, dataset.citation, dataset.organism, dataset.tissue, dataset.device):
+        assert text.strip() == text != ""
+    assert dataset.landing_page.startswith("https://")
+    assert dataset.voxel_size is not None or dataset.voxel_size_note
+    assert dataset.verification
+    assert dataset.size_on_disk > 0
+
+
+@every_dataset
+def test_hashes_are_well_formed_and_their_origin_is_said(dataset: Dataset) -> None:
+    """sha256: 64 hex digits, git blob: 40; each file says if its hash is verified, quoted or unknown."""
+    for file in dataset.files:
+        assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+        assert file.git_blob is None or re.fullmatch(r"[0-9a-f]{40}", file.git_blob)
+        known = file.sha256 is not None or file.git_blob is not None
+        assert file.provenance.startswith(("verified: ", "quoted by ") if known else "none known")
+        assert file.urls
+        assert all(re.match(r"https?://[^ ]+$", url) for url in file.urls)
+        assert not Path(file.path).is_absolute()
+        assert ".." not in file.path
+
+
+@every_dataset
+def test_splits_use_files_of_the_table(dataset: Dataset) -> None:
+    """Splits name files of the table, every file is used, and the default split exists."""
+    named = set()
+    for split in dataset.splits.values():
+        named.update(split.images.files)
+        named.update(split.labels.files if split.labels else ())
+    assert named == {file.path for file in dataset.files}
+    assert len(dataset.files) == len(named)
+    assert dataset.default_split in dataset.splits
+
+
+def test_vnc3_registry_is_the_published_one(real_data: Path) -> None:
+    """The 40 hashes of vnc3 are those of the registry computed from the git repository."""
+    lines = (real_data / "vnc3" / "registry.txt").read_text().splitlines()
+    registry = dict(line.split(" sha256:") for line in lines if line.startswith("stack1"))
+    assert registry == {file.path: file.sha256 for file in DATASETS["vnc3"].files}
+    assert len(registry) == 40
+
+
+def test_casser_splits_are_not_swapped() -> None:
+    """Training is what the archives of Casser et al. call Train, unlike in torch-em."""
+    for name in ("lucchi++", "kasthuri++"):
+        splits = DATASETS[name].splits
+        assert splits["training"].images.folder == "Train_In"
+        assert splits["testing"].images.folder == "Test_In"
+
+
+def test_cache_folder_moves_with_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """MITODA_CACHE_DIR says where data sets lie; without it they lie in the user's cache folder."""
+    monkeypatch.setenv("MITODA_CACHE_DIR", str(tmp_path))
+    assert default_dest() == tmp_path
+    monkeypatch.delenv("MITODA_CACHE_DIR")
+    assert default_dest().name == "mitoda"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lucchi", True),
+        ("lucchi:testing", True),
+        ("lucchi:tasting", True),
+        ("lucchi++", True),
+        ("lucchi.tif", False),
+        ("data/lucchi", False),
+        ("C:/lucchi", False),
+        ("", False),
+    ],
+)
+def test_what_counts_as_the_name_of_a_data_set(text: str, expected: bool) -> None:
+    """A known name, with or without a split, names a data set; anything else is a path."""
+    assert is_dataset_spec(text) is expected
+
+
+def test_resolve_says_what_is_wrong(tmp_path: Path) -> None:
+    """Unknown names and splits list the known ones; what is not fetched says which command fetches it."""
+    with pytest.raises(InputError, match=r"no data set 'lucci'; known are vnc3, lucchi, lucchi\+\+, "):
+        resolve("lucci", tmp_path)
+    with pytest.raises(InputError, match="no split 'tasting'; it has lucchi:training, lucchi:testing"):
+        resolve("lucchi:tasting", tmp_path)
+    with pytest.raises(FileError, match=r"lucchi:training is not in .*; run: mitoda fetch lucchi --dest"):
+        resolve("lucchi", tmp_path)
+
+
+def test_resolve_without_dest_looks_in_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a destination the cache folder is meant, and the advice needs no --dest."""
+    monkeypatch.setenv("MITODA_CACHE_DIR", str(tmp_path))
+    with pytest.raises(FileError, match=r"run: mitoda fetch vnc3$"):
+        resolve("vnc3")
+    (tmp_path / "vnc3" / "stack1").mkdir(parents=True)
+    (tmp_path / "vnc3" / "stack1" / "volume.tif").touch()
+    found = resolve("vnc3")
+    assert found.volume == tmp_path / "vnc3" / "stack1" / "volume.tif"
+    assert found.mask is None
+    assert found.voxel_size == (50.0, 4.6, 4.6)
