@@ -1,6 +1,5 @@
 """The real volumes, and a server on loopback that can fail in every way a server fails."""
 
-import os
 import socket
 import struct
 import threading
@@ -83,13 +82,3 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], FaultySe
     yield start
     for server in servers:
         server.close()
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """Return the folder with vnc3 and lucchi, or skip."""
-    default = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("MITODA_TEST_DATA", default))
-    if not (folder / "vnc3" / "stack1").is_dir() or not (folder / "lucchi").is_dir():
-        pytest.skip(f"{folder} does not hold vnc3 and lucchi; set MITODA_TEST_DATA")
-    return folder
