@@ -52,7 +52,9 @@ class AdaptationPlan:
 
     def save(self, folder: Path) -> None:
         """Write the plan into a run's folder."""
-        (folder / PLAN).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / PLAN).write_text(
+            json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def load_plan(folder: Path) -> AdaptationPlan:
@@ -72,7 +74,9 @@ def load_plan(folder: Path) -> AdaptationPlan:
             values[name] = tuple(values[name]) if values[name] is not None else None
         return AdaptationPlan(**{**values, "training": TrainingSettings(**values["training"])})
     except (TypeError, ValueError, KeyError) as error:
-        raise FileError(f"{path} cannot be read ({error}); was it written by another version of mitoda?") from error
+        raise FileError(
+            f"{path} cannot be read ({error}); was it written by another version of mitoda?"
+        ) from error
 
 
 def extended(plan: AdaptationPlan, steps: int | None, minutes: float | None) -> AdaptationPlan:
@@ -130,10 +134,11 @@ def split_spec(spec: str) -> tuple[str, str]:
     >>> split_spec("stack.tif:mask.tif")
     ('stack.tif', 'mask.tif')
     """
-    places = [index for index, letter in enumerate(spec) if letter == ":" and index != 1]
+    places = [index for index, letter in enumerate(spec) if letter == ":"]
     for index in places:
         if Path(spec[:index]).exists() and Path(spec[index + 1 :]).exists():
             return spec[:index], spec[index + 1 :]
+    places = [index for index in places if index != 1]
     if places:
         return spec[: places[0]], spec[places[0] + 1 :]
     raise InputError(
@@ -181,9 +186,13 @@ def prepare(plan: AdaptationPlan) -> Prepared:
     source_size = _known_size(source.volume, "--source-voxel-size")
     target_size = _known_size(target.volume, "--target-voxel-size")
     geometry = shared_geometry(source_size, target_size, plan.pixel, plan.spacing)
+    # A target stride that was given is what the weights are for; `segment` derives its stride from this spacing.
+    spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
     # The oracle learns from the target, with the target's stride.
     source_stride = plan.target_stride if source is target else plan.source_stride
-    licences = sorted({source.licence} if source is target or not cls.needs_target else {source.licence, target.licence})
+    licences = sorted(
+        {source.licence} if source is target or not cls.needs_target else {source.licence, target.licence}
+    )
     return Prepared(
         LabelledPairs(
             CachedVolume(source.volume),
@@ -200,7 +209,7 @@ def prepare(plan: AdaptationPlan) -> Prepared:
         WeightsInfo(
             backbone=plan.training.backbone,
             pixel=geometry.pixel,
-            spacing=geometry.spacing,
+            spacing=spacing,
             method=plan.training.method,
             source=source.name,
             target=target.name if cls.needs_target else "",

@@ -75,6 +75,10 @@ def uniform(generator: Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
+ELASTIC_MARGIN = 8
+"""Pixels: four standard deviations of the strongest elastic displacement above."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Where a patch lies in a section: patch pixel centres map to section pixel centres by x → matrix·x + offset.
@@ -87,8 +91,25 @@ class Window:
     side: int
     """Pixels of the square patch."""
 
-    def bounds(self, shape: tuple[int, int], margin: int = 2) -> tuple[slice, slice]:
-        """Rows and columns of the section that the patch touches, clipped to the section."""
+    @property
+    def shrink(self) -> int:
+        """Section pixels averaged along each axis first: bilinear interpolation of every n-th pixel would alias."""
+        return max(1, math.floor(min(math.hypot(*row) for row in self.matrix) / 1.5 + 0.5))
+
+    def bounds(self, shape: tuple[int, int], margin: int = ELASTIC_MARGIN) -> tuple[slice, slice]:
+        """Rows and columns of the section that the patch touches, clipped to the section.
+
+        The first are divisible by `shrink`, so that the same pixels are averaged whatever the crop.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns of the section.
+        margin : int
+            Pixels that a displacement may reach beyond the patch.
+        """
+        shrink = self.shrink
+        margin += 2 * shrink
         reach = (self.side - 1) / 2
         found = []
         for axis in range(2):
@@ -96,9 +117,26 @@ class Window:
             low = math.floor(self.offset[axis] - extent) - margin
             high = math.ceil(self.offset[axis] + extent) + margin + 1
             size = shape[axis]
-            low, high = max(0, min(low, size - 1)), max(1, min(high, size))
+            low, high = max(0, min(low, size - 1)) // shrink * shrink, max(1, min(high, size))
             found.append(slice(low, high))
         return found[0], found[1]
+
+    def on_grid(self, grid: int, cell: tuple[float, float]) -> "Window":
+        """The same patch on a coarser grid, cut from a coarser map of the section.
+
+        Parameters
+        ----------
+        grid : int
+            Side of the patch's new pixels in its old ones; must divide `side`.
+        cell : (float, float)
+            Section pixels per pixel of the coarser map.
+        """
+        rows = tuple(
+            (self.matrix[i][0] * grid / cell[i], self.matrix[i][1] * grid / cell[i]) for i in range(2)
+        )
+        # Pixel centres: pixel x of the section lies at (x + 1/2) / cell − 1/2 of the map.
+        offset = tuple((self.offset[i] + 0.5) / cell[i] - 0.5 for i in range(2))
+        return Window((rows[0], rows[1]), (offset[0], offset[1]), self.side // grid)
 
 
 def draw_window(
@@ -158,9 +196,7 @@ def warp(crop: Tensor, window: Window, corner: tuple[int, int], displacement: Te
     Tensor, shape (C, side, side)
     """
     _, h, w = crop.shape
-    # Where shrinking is strong, average first: bilinear interpolation of every n-th pixel would alias.
-    shrink = max(1, math.floor(min(math.hypot(*row) for row in window.matrix) / 1.5 + 0.5))
-    shrink = min(shrink, h, w)
+    shrink = min(window.shrink, h, w)
     if shrink > 1:
         crop = F.avg_pool2d(crop, shrink, ceil_mode=True, count_include_pad=False)
     steps = torch.arange(window.side, device=crop.device, dtype=torch.float32) - (window.side - 1) / 2

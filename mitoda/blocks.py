@@ -1,6 +1,7 @@
 """Overlap geometry: which pairs cover a stack, which tiles cover a section. Pure integers, and the blending window."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,7 +32,8 @@ def plan_pairs(sections: int, stride: int) -> list[tuple[int, int]]:
 def tile_starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
     """Place tiles along one axis.
 
-    They start at 0, end at `length`, overlap by at least `overlap` and are spread evenly.
+    They start at 0, end at `length`, overlap by at least `overlap` and are spread evenly. Where `tile` − `overlap` is
+    below `multiple` they are `multiple` apart, which overlaps less than asked for.
 
         length 10, tile 4, overlap 1:   |0--3|
                                            |3--6|
@@ -51,8 +53,9 @@ def tile_starts(length: int, tile: int, overlap: int, multiple: int) -> list[int
     count = -(-(length - overlap) // (tile - overlap))
     # Rounding starts down may widen one gap by less than `multiple`; one more tile then keeps the overlap.
     while True:
-        starts = [(index * (length - tile)) // (count - 1) // multiple * multiple for index in range(count)]
-        gaps = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+        even = ((index * (length - tile)) // (count - 1) for index in range(count))
+        starts = sorted({start // multiple * multiple for start in even})
+        gaps = [after - before for before, after in pairwise(starts)]
         if max(gaps) <= max(tile - overlap, multiple):
             return starts
         count += 1

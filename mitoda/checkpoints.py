@@ -5,7 +5,8 @@ Nothing here is ever unpickled from a file a person gave: weights are safetensor
 """
 
 import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mitoda import __version__
-from mitoda.errors import FileError, InputError
+from mitoda.errors import FileError
 from mitoda.networks import BACKBONES, PairNetwork, build_network
 
 FORMAT = "mitoda-weights-1"
@@ -40,6 +41,8 @@ class WeightsInfo:
     seed: int = 0
     threshold: float = 0.5
     """Probability from which a pixel is mitochondrion, unless the person says otherwise."""
+    smoothing: float = 0.0
+    """Standard deviation of the smoothing of probabilities along the sections, where the person does not say."""
     version: str = __version__
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -48,11 +51,37 @@ def save_weights(
     path: Path, network: PairNetwork, info: WeightsInfo, dtype: torch.dtype = torch.float32
 ) -> None:
     """Write a network and its metadata, complete or not at all."""
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()
+    }
     metadata = {"format": FORMAT, "mitoda": json.dumps(asdict(info))}
+    with _replacing(path) as partial:
+        save_file(tensors, partial, metadata=metadata)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to; rename it to `path` when the block ends well, and delete it when it does not.
+
+    safetensors and torch report a full disk as errors of their own kinds; all become FileError.
+    """
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=metadata)
-    os.replace(partial, path)
+    try:
+        yield partial
+        partial.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        earlier = "; what was saved before is still there" if path.exists() else ""
+        raise FileError(
+            f"{path} cannot be written ({_first_line(error)}){earlier}; is the disk full? "
+            "Free some space and go on with --resume"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line: those of torch go on for many."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def read_info(path: Path) -> WeightsInfo:
@@ -71,7 +100,8 @@ def read_info(path: Path) -> WeightsInfo:
     except (SafetensorError, OSError) as error:
         kind = "a pickled PyTorch checkpoint" if is_pickle(path) else "no safetensors file"
         raise FileError(
-            f"{path} is {kind}; mitoda reads only its own .safetensors weights, as 'mitoda adapt' writes them ({error})"
+            f"{path} is {kind}; mitoda reads only its own .safetensors weights, as 'mitoda adapt' writes them "
+            f"({_first_line(error)})"
         ) from error
     if metadata.get("format") != FORMAT:
         raise FileError(
@@ -83,7 +113,9 @@ def read_info(path: Path) -> WeightsInfo:
         values["pixel"] = tuple(values["pixel"])
         return WeightsInfo(**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"the metadata of {path} cannot be read ({error}); was it written by a newer mitoda?") from error
+        raise FileError(
+            f"the metadata of {path} cannot be read ({error}); was it written by a newer mitoda?"
+        ) from error
 
 
 def is_pickle(path: Path) -> bool:
@@ -124,9 +156,8 @@ def load_weights(path: Path) -> tuple[PairNetwork, WeightsInfo]:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write all that a run needs to go on, complete or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with _replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -138,11 +169,16 @@ def load_state(path: Path) -> dict[str, Any]:
         If there is none, or it is broken.
     """
     if not path.is_file():
-        raise FileError(f"there is nothing to resume in {path.parent}: no {path.name}")
+        raise FileError(
+            f"there is nothing to resume in {path.parent}: no {path.name}, so it stopped before its first checkpoint; "
+            "start it again with --overwrite"
+        )
     try:
         state = torch.load(path, weights_only=True)
-    except Exception as error:  # noqa: BLE001 (torch.load raises whatever the broken bytes lead to)
-        raise FileError(f"{path} is broken and cannot be resumed ({error})") from error
+    except Exception as error:  # torch.load raises whatever the broken bytes lead to
+        raise FileError(
+            f"{path} is broken and cannot be resumed ({_first_line(error)}); start the run again with --overwrite"
+        ) from error
     if not isinstance(state, dict):
-        raise InputError(f"{path} is not a state of mitoda's")
+        raise FileError(f"{path} is not a state that mitoda wrote; start the run again with --overwrite")
     return state

@@ -1,4 +1,4 @@
-"""Connected components of a mask that streams by section by section, so that small ones can be dropped in bounded memory.
+"""Connected components of a mask that streams by section by section: small ones are dropped in bounded memory.
 
 Two passes: the first labels each section, joins labels that touch between neighbouring sections and counts voxels; the
 second labels each section again (the same way) and keeps what belongs to a large enough component.

@@ -8,6 +8,9 @@ from mitoda.volumes import VoxelSize
 SAME_SIZE = 0.02
 """Pixel sizes that differ by less than this share are taken as equal: no resampling."""
 
+LARGEST_SCALE = 20.0
+"""Pixel sizes that differ by a larger factor than this are taken for a wrong unit."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -19,9 +22,20 @@ class Geometry:
     """Distance between the two sections of a pair."""
 
     def scale(self, voxel_size: VoxelSize) -> tuple[float, float]:
-        """Volume pixels per working pixel along rows and columns; exactly 1 where they are all but equal."""
+        """Volume pixels per working pixel along rows and columns; exactly 1 where they are all but equal.
+
+        Raises
+        ------
+        InputError
+            If they differ so much that a length must be in another unit.
+        """
         own = voxel_size[1:]
         ratio = (self.pixel[0] / own[0], self.pixel[1] / own[1])
+        if not all(1 / LARGEST_SCALE <= r <= LARGEST_SCALE for r in ratio):
+            raise InputError(
+                f"pixels of {own[0]:g} × {own[1]:g} nm cannot be brought to the {self.pixel[0]:g} × {self.pixel[1]:g} "
+                f"nm that are worked at: a factor above {LARGEST_SCALE:g}; voxel sizes are nanometres, Z Y X"
+            )
         return (1.0, 1.0) if all(abs(r - 1) < SAME_SIZE for r in ratio) else ratio
 
     def stride(self, voxel_size: VoxelSize, sections: int) -> int:

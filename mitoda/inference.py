@@ -10,7 +10,8 @@ and kept until its last pair, where they fit in memory.
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from mitoda.blocks import Tiling, blend_window, plan_pairs, plan_tiles
 from mitoda.errors import InputError
 from mitoda.geometry import Geometry
 from mitoda.networks import Backbone, PairNetwork, SectionFeatures
+from mitoda.smoothing import smooth_along_sections, smoothing_reach
 from mitoda.volumes import Volume
 
 FEATURES_LIMIT = 512 * 2**20
@@ -42,9 +44,19 @@ class InferenceSettings:
     flips: bool = False
     """Average over four mirrored views of each pair (test-time augmentation)."""
     bfloat16: bool = False
+    smoothing: float = 0.0
+    """Standard deviation of a Gaussian along the sections, in nanometres; it fades out where sections are thicker."""
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and min(self.tile) < 1:
+            raise InputError(f"--tile is rows and columns in pixels, each at least 1; got {self.tile}")
+        if self.smoothing < 0:
+            raise InputError(f"--smooth is a length in nanometres, 0 or more; got {self.smoothing}")
+        if self.overlap < 0:
+            raise InputError(f"--overlap is a number of pixels, 0 or more; got {self.overlap}")
 
 
-def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:
     """Run an iterator on another thread, at most `depth` items ahead; its error is raised here."""
     waiting: queue.Queue[tuple[str, object]] = queue.Queue(depth)
     closed = threading.Event()
@@ -143,7 +155,12 @@ class SectionPredictor:
         if tile is None and self.working[0] * self.working[1] > limit:
             side = int(limit**0.5)
             tile = (side, side)
-        return plan_tiles(self.working, tile, self.settings.overlap, self.network.multiple)
+        # Instance normalisation needs more than one pixel where the network is coarsest; two along each axis.
+        least = 2 * self.network.multiple
+        if tile is not None:
+            tile = (max(tile[0], least), max(tile[1], least))
+        shape = (max(self.working[0], least), max(self.working[1], least))
+        return plan_tiles(shape, tile, self.settings.overlap, self.network.multiple)
 
     @property
     def output_shape(self) -> tuple[int, int]:
@@ -255,39 +272,57 @@ def predict_sections(
         If the voxel size is unknown.
     """
     voxel_size = check_volume(volume)
+    predictor = SectionPredictor(
+        network, backbone, volume.shape[1:], geometry.scale(voxel_size), settings, device
+    )
+    sigma = settings.smoothing / voxel_size[0]
+    first = max(0, start - smoothing_reach(sigma))
+    stride = geometry.stride(voxel_size, volume.shape[0])
+    with closing(predict_maps(predictor, volume, stride, first)) as maps:
+        for smoothed in smooth_along_sections(maps, sigma, first, start):
+            yield predictor.finish(smoothed)
+
+
+def predict_maps(
+    predictor: SectionPredictor, volume: Volume, stride: int, start: int = 0
+) -> Generator[Tensor, None, None]:
+    """Yield the foreground probability of section `start`, `start` + 1, … on the predictor's padded output grid.
+
+    Both visits of a section are averaged. See `predict_sections`.
+    """
     sections = volume.shape[0]
-    stride = geometry.stride(voxel_size, sections)
     pairs = [pair for pair in plan_pairs(sections, stride) if max(pair) >= start]
     last_use = {k: second for pair in pairs for second in (pair[1],) for k in pair}
     wanted = sorted(last_use)
-    predictor = SectionPredictor(network, backbone, volume.shape[1:], geometry.scale(voxel_size), settings, device)
-
     kept: dict[int, list[SectionFeatures]] = {}
     prepared: dict[int, Tensor] = {}
     sums: dict[int, tuple[Tensor, int]] = {}
     following = start
-    sections_ahead = read_ahead((k, predictor.prepare(volume.read(k))) for k in wanted)
-    for j, section in sections_ahead:
-        features = predictor.encode(section)
-        if (stride + 1) * _bytes(features) <= FEATURES_LIMIT:
-            kept[j] = features
-        else:
-            prepared[j] = section
-        for first, second in (pair for pair in pairs if pair[1] == j):
-            other = features if first == j else kept.get(first) or predictor.encode(prepared[first])
-            maps = predictor.decode(other, features)
-            for k, probability in zip({first: 0, second: 1}, maps if first != second else maps[:1], strict=True):
-                total, visits = sums.get(k, (0.0, 0))
-                sums[k] = (total + probability, visits + 1)
-        while following < sections and last_use[following] <= j:
-            total, visits = sums.pop(following)
-            yield predictor.finish(total / visits)
-            following += 1
-        for done in [k for k in (*kept, *prepared) if last_use[k] <= j]:
-            kept.pop(done, None)
-            prepared.pop(done, None)
-            if done < start:
-                sums.pop(done, None)
+    # Closed here, not when the garbage is collected: an error that is kept would keep the thread.
+    with closing(read_ahead((k, predictor.prepare(volume.read(k))) for k in wanted)) as sections_ahead:
+        for j, section in sections_ahead:
+            features = predictor.encode(section)
+            if (stride + 1) * _bytes(features) <= FEATURES_LIMIT:
+                kept[j] = features
+            else:
+                prepared[j] = section
+            for first, second in (pair for pair in pairs if pair[1] == j):
+                other = features if first == j else kept.get(first) or predictor.encode(prepared[first])
+                maps = predictor.decode(other, features)
+                for k, probability in zip(
+                    {first: 0, second: 1}, maps if first != second else maps[:1], strict=True
+                ):
+                    total, visits = sums.get(k, (0.0, 0))
+                    sums[k] = (total + probability, visits + 1)
+            while following < sections and last_use[following] <= j:
+                total, visits = sums.pop(following)
+                yield total / visits
+                following += 1
+            for done in [k for k in (*kept, *prepared) if last_use[k] <= j]:
+                kept.pop(done, None)
+                prepared.pop(done, None)
+                if done < start:
+                    sums.pop(done, None)
 
 
 def _bytes(features: list[SectionFeatures]) -> int:

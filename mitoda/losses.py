@@ -44,15 +44,38 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def pair_cross_entropy(output: PairOutput, labels: Tensor) -> dict[str, Tensor]:
     """L_s of DA-ISC (eq. 1): cross-entropy of both masks and of the residual, unweighted.
 
-    The residual's label is the XOR of the two masks on the output grid.
+    The residual's label is the XOR of the two masks on the output grid, `IGNORE` where either of them is.
     """
     losses = {
         "first": cross_entropy(output.first, labels[:, 0]),
         "second": cross_entropy(output.second, labels[:, 1]),
     }
     if output.residual is not None:
-        losses["residual"] = cross_entropy(output.residual, labels[:, 0] ^ labels[:, 1])
+        losses["residual"] = cross_entropy(output.residual, residual_labels(labels))
     return losses
+
+
+def residual_labels(labels: Tensor) -> Tensor:
+    """XOR of the labels (B, 2, h, w) of both sections: (B, h, w); `IGNORE` where either section's label is."""
+    unknown = (labels == IGNORE).any(1)
+    return (labels[:, 0] ^ labels[:, 1]).masked_fill(unknown, IGNORE)
+
+
+def soft_dice(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over both classes of 1 − (2 Σ p t + 1) / (Σ p² + Σ t² + 1), sums over the whole batch.
+
+    Y-Net's code (JorisRoels/neuralnets); pixels labelled `IGNORE` count in neither sum.
+    """
+    known = (labels != IGNORE)[:, None]
+    truth = torch.stack([labels == 0, labels == 1], dim=1).float()
+    guess = probabilities(logits) * known
+    overlap = 2 * (guess * truth).sum((0, 2, 3)) + 1
+    return (1 - overlap / ((guess**2).sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)).mean()
+
+
+def entropy(probability: Tensor) -> Tensor:
+    """Entropy over the classes in nats: (B, 2, h, w) to (B, h, w), 0 to ln 2."""
+    return -(probability * probability.clamp_min(1e-12).log()).sum(1)
 
 
 def domain_loss(decision: Tensor, domain: float) -> Tensor:

@@ -13,7 +13,7 @@ that everything happens on pixels four times coarser (about 20 nm).
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,11 +41,32 @@ class PairOutput(NamedTuple):
     residual: Tensor | None
     """(B, 2, h, w) over (unchanged, changed); None where the residual decoder did not run."""
     bottleneck: Tensor
-    """(B, C, h/16, w/16) where the two sections are joined at their coarsest."""
+    """(B, C, h/16, w/16) where the two sections are joined at their coarsest; the channels of both sections one after
+    the other where they are not joined."""
     half: tuple[Tensor, Tensor]
     """(B, C, h/2, w/2) of each branch."""
     full: tuple[Tensor, Tensor]
     """(B, C, h, w) of each branch, before its last layers."""
+
+
+class DecodedSection(NamedTuple):
+    """What a network that sees one section at a time makes of it: all but the logits (`section_networks`)."""
+
+    full: Tensor
+    """(B, C, h, w), last features."""
+    half: Tensor
+    """(B, C, h/2, w/2) on the way up."""
+    bottleneck: Tensor
+    """(B, C, h/16, w/16)."""
+
+
+class Channels(NamedTuple):
+    """Channels of the features in `PairOutput`, for heads and decoders that a method puts on them."""
+
+    bottleneck: int
+    """Of both sections together where they are joined, of one section where they are not."""
+    half: int
+    full: int
 
 
 @dataclass(frozen=True)
@@ -135,13 +156,18 @@ class PairNetwork(nn.Module):
         Transposed convolution rather than nearest neighbour.
     """
 
+    joined: ClassVar[bool] = True
+    """Whether the two sections meet in one bottleneck and have a residual decoder."""
+    grid: int
+    channels: Channels
+
     def __init__(self, widths: Widths, grid: int, affine: bool, learnt_upsampling: bool) -> None:
         super().__init__()
         self.grid = grid
-        self.widths = widths
         fine, half = widths.encoder
         quarter, eighth, sixteenth = widths.body
         up_eighth, up_quarter, up_half, up_full = widths.decoder
+        self.channels = Channels(sixteenth, up_half, up_full)
         up = (affine, learnt_upsampling)
 
         self.encoder_fine = DoubleConvolution(grid * grid, fine, affine)
@@ -167,6 +193,14 @@ class PairNetwork(nn.Module):
         """Both sides of an input must be divisible by this many pixels."""
         return 16 * self.grid
 
+    def check_size(self, section: Tensor) -> None:
+        """Refuse a section whose sides the poolings cannot halve."""
+        if section.shape[-2] % self.multiple or section.shape[-1] % self.multiple:
+            raise InputError(
+                f"a section of {section.shape[-2]}×{section.shape[-1]} pixels does not fit the network; "
+                f"both sides must be divisible by {self.multiple}"
+            )
+
     def encode(self, section: Tensor) -> SectionFeatures:
         """Encode one section.
 
@@ -175,11 +209,7 @@ class PairNetwork(nn.Module):
         section : Tensor, shape (B, 1, H, W)
             Normalised grey values; H and W divisible by `multiple`.
         """
-        if section.shape[-2] % self.multiple or section.shape[-1] % self.multiple:
-            raise InputError(
-                f"a section of {section.shape[-2]}×{section.shape[-1]} pixels does not fit the network; "
-                f"both sides must be divisible by {self.multiple}"
-            )
+        self.check_size(section)
         if self.grid > 1:
             section = F.pixel_unshuffle(section, self.grid)  # (B, grid², H/grid, W/grid)
         fine = self.encoder_fine(section.contiguous(memory_format=torch.channels_last))
@@ -205,9 +235,7 @@ class PairNetwork(nn.Module):
             coarse = self.residual_up_quarter(self.residual_up_eighth(bottleneck, eighth), quarter)
             coarse = self.residual_up_half(coarse, second.half, first.half)
             changed = self.residual_head(self.residual_up_full(coarse, second.fine, first.fine))
-        return PairOutput(
-            logits[0], logits[1], changed, bottleneck, (half[0], half[1]), (full[0], full[1])
-        )
+        return PairOutput(logits[0], logits[1], changed, bottleneck, (half[0], half[1]), (full[0], full[1]))
 
     def forward(self, images: Tensor, residual: bool = True) -> PairOutput:
         """Predict a batch of pairs.
@@ -219,25 +247,35 @@ class PairNetwork(nn.Module):
         """
         B = images.shape[0]
         both = self.encode(torch.cat([images[:, :1], images[:, 1:]]))  # both sections in one batch of 2B
-        first = SectionFeatures(both.fine[:B], both.half[:B])
-        second = SectionFeatures(both.fine[B:], both.half[B:])
+        first = type(both)(*(features[:B] for features in both))
+        second = type(both)(*(features[B:] for features in both))
         return self.decode(first, second, residual)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pair network's recipe, and how it likes to be trained."""
+    """A network's recipe, and how it likes to be trained."""
 
-    widths: Widths
     grid: int
-    affine: bool
-    learnt_upsampling: bool
     normalisation: str
     """Of the grey values that go in: "standard" (zero mean, unit variance) or "minmax" (0 to 1)."""
     learning_rate: float
     weight_decay: float
     whole_section_pixels: int
     """Sections up to this many pixels are predicted whole unless the person asks for tiles (about 2 GB at most)."""
+    widths: Widths | None = None
+    """Of a pair network; None takes the network called `architecture` in `section_networks`."""
+    affine: bool = False
+    """Of a pair network; see `PairNetwork`."""
+    learnt_upsampling: bool = False
+    """Of a pair network; see `PairNetwork`."""
+    architecture: str = "pair"
+    """"pair", or the name of a network that sees each section on its own."""
+
+    @property
+    def has_residual(self) -> bool:
+        """Whether the network predicts the residual of a pair."""
+        return self.architecture == "pair"
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -262,6 +300,24 @@ BACKBONES: dict[str, Backbone] = {
         weight_decay=0.0,
         whole_section_pixels=1280 * 1280,
     ),
+    # UALR's RSUNet: 567,314 parameters, 10.32 GMAC for a 512×512 section. Adam 1e-3 on grey values divided by 255.
+    "rsunet": Backbone(
+        architecture="rsunet",
+        grid=1,
+        normalisation="minmax",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        whole_section_pixels=2048 * 2048,
+    ),
+    # DAMT-Net's U-Net: 28,941,698 parameters, encoder and segmentation decoder. Adam 5e-5.
+    "unet": Backbone(
+        architecture="unet",
+        grid=1,
+        normalisation="minmax",
+        learning_rate=5e-5,
+        weight_decay=0.0,
+        whole_section_pixels=1280 * 1280,
+    ),
 }
 """The networks every method runs on, by the name the command line knows."""
 
@@ -280,7 +336,22 @@ def backbone_named(name: str) -> Backbone:
 
 
 def build_network(name: str) -> PairNetwork:
-    """Build the network of a backbone, in channels-last memory format, with PyTorch's default initialisation."""
+    """Build the network of a backbone, in channels-last memory format, freshly initialised."""
+    from mitoda.section_networks import SECTION_NETWORKS  # builds on this module
+
     backbone = backbone_named(name)
-    network = PairNetwork(backbone.widths, backbone.grid, backbone.affine, backbone.learnt_upsampling)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    network: PairNetwork
+    if backbone.widths is None:
+        network = SECTION_NETWORKS[backbone.architecture]()
+    else:
+        network = PairNetwork(backbone.widths, backbone.grid, backbone.affine, backbone.learnt_upsampling)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def reinitialise(network: nn.Module) -> None:
+    """Draw all weights anew, in place; a module's own `reset_parameters` has the last word over its children's."""
+    with torch.no_grad():
+        for module in reversed(list(network.modules())):
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()

@@ -24,6 +24,7 @@ from mitoda.augment import (
     warp,
 )
 from mitoda.errors import InputError
+from mitoda.losses import IGNORE
 from mitoda.volumes import Volume
 
 
@@ -43,6 +44,25 @@ class UnlabelledBatch:
 
     images: Tensor
     """(B, 2, H, W), normalised grey values."""
+    pseudo_labels: Tensor | None = None
+    """(B, 2, h, w) on the network's output grid, int64: what the method itself made of the unlabelled volume (0, 1, or
+    `losses.IGNORE`); None before it has."""
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What a method believes of an unlabelled volume, to be cut into patches."""
+
+    probabilities: np.ndarray
+    """(sections, h, w), uint8, foreground probability × 255 on a grid coarser than the volume's pixels."""
+    first_section: int
+    """Number of the first of them in the volume."""
+    cell: tuple[float, float]
+    """Volume pixels per grid pixel, along rows and columns."""
+    low: float
+    """Below this probability a pixel is background."""
+    high: float
+    """From this probability on it is mitochondrion; between the two it is ignored."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,7 @@ class Crop:
     """(2, h, w) in the volume's dtype."""
     labels: np.ndarray | None
     """(2, h, w), 0 or 1."""
+    sections: tuple[int, int]
     window: Window
     corner: tuple[int, int]
 
@@ -123,7 +144,9 @@ def seeded(*numbers: int) -> Generator:
     return Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def read_batch(pairs: Pairs, batch_size: int, side: int, augmentation: Augmentation, generator: Generator) -> Draw:
+def read_batch(
+    pairs: Pairs, batch_size: int, side: int, augmentation: Augmentation, generator: Generator
+) -> Draw:
     """Draw pairs and places, and read what they need of the volume."""
     crops = []
     shape = pairs.volume.shape[1:]
@@ -136,7 +159,7 @@ def read_batch(pairs: Pairs, batch_size: int, side: int, augmentation: Augmentat
         labels = None
         if isinstance(pairs, LabelledPairs) and pairs.labels is not None:
             labels = np.stack([pairs.labels.read(section, rows, columns) for section in sections])
-        crops.append(Crop(images, labels, window, (rows.start, columns.start)))
+        crops.append(Crop(images, labels, sections, window, (rows.start, columns.start)))
     return Draw(crops, generator)
 
 
@@ -156,6 +179,29 @@ def warp_batch(draw: Draw, augmentation: Augmentation, device: torch.device) -> 
     return torch.stack(images), torch.stack(coverage) if coverage else None
 
 
+def warp_pseudo_labels(draw: Draw, pseudo: PseudoLabels, grid: int, device: torch.device) -> Tensor:
+    """Cut pseudo labels for the patches of a draw, on the network's output grid: (B, 2, side/grid, side/grid), int64.
+
+    Probabilities are interpolated first and cut into classes afterwards, so that boundaries keep their place between
+    grid pixels. Sections without pseudo labels are ignored.
+    """
+    found = []
+    for crop in draw.crops:
+        window = crop.window.on_grid(grid, pseudo.cell)
+        classes = torch.full((2, window.side, window.side), IGNORE, dtype=torch.int64, device=device)
+        for index, section in enumerate(crop.sections):
+            place = section - pseudo.first_section
+            if not 0 <= place < len(pseudo.probabilities):
+                continue
+            rows, columns = window.bounds(pseudo.probabilities.shape[1:])
+            part = torch.from_numpy(pseudo.probabilities[place, rows, columns].astype(np.float32) / 255)
+            warped = warp(part[None].to(device), window, (rows.start, columns.start))[0]
+            classes[index][warped < pseudo.low] = 0
+            classes[index][warped >= pseudo.high] = 1
+        found.append(classes)
+    return torch.stack(found)
+
+
 @dataclass(frozen=True)
 class BatchSettings:
     """How batches are drawn."""
@@ -169,6 +215,8 @@ class BatchSettings:
     histogram_matching: float = 0.0
     """Share of steps in which the source takes the grey-value distribution of the target's patches."""
     seed: int = 0
+    grid: int = 1
+    """Side of the network's output pixels in working pixels, for pseudo labels."""
 
 
 class BatchStream:
@@ -198,6 +246,8 @@ class BatchStream:
         self.settings = settings
         self.device = device
         self.workers = workers
+        self.pseudo_labels: PseudoLabels | None = None
+        """Set by the loop when a method has labelled the target; from then on target batches carry them."""
 
     def read(self, step: int) -> list[Draw]:
         """Read what step `step` needs, of each domain."""
@@ -218,7 +268,10 @@ class BatchStream:
             if matching < s.histogram_matching:
                 images = match_histogram(images, raw)
             raw = change_grey_values(raw, s.augmentation, draws[1].generator)
-            target = UnlabelledBatch(normalise(raw, s.normalisation))
+            pseudo = None
+            if self.pseudo_labels is not None:
+                pseudo = warp_pseudo_labels(draws[1], self.pseudo_labels, s.grid, self.device)
+            target = UnlabelledBatch(normalise(raw, s.normalisation), pseudo)
         images = change_grey_values(images, s.augmentation, draws[0].generator)
         if coverage is None:
             raise ValueError("the source has no labels")

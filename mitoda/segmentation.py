@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -21,6 +21,7 @@ from mitoda.geometry import Geometry
 from mitoda.inference import InferenceSettings, check_volume, predict_sections
 from mitoda.networks import PairNetwork, backbone_named
 from mitoda.volumes import SectionWriter, Volume, open_labels, read_partial
+from mitoda.volumes.writing import partial_path, previous_path
 
 PROBABILITY_LEVELS = 255
 """Probability maps are written as uint8: probability × 255, rounded."""
@@ -83,7 +84,7 @@ def contrast_looks_inverted(section: np.ndarray, pixel: float) -> bool:
     """Tell whether thin structures are bright on dark, where electron micrographs of stained tissue have them dark.
 
     Looks at the skewness of a difference of Gaussians (σ = 10 and 40 nm): membranes and cristae, dark and thin, give it
-    a long negative tail. Measured: VNC III −0.31 to −0.25, Lucchi −0.21 to −0.12; inverted, the same with the other sign.
+    a long negative tail. Measured: VNC III −0.31 to −0.25, Lucchi −0.21 to −0.12; inverted, with the other sign.
 
     Parameters
     ----------
@@ -98,13 +99,21 @@ def contrast_looks_inverted(section: np.ndarray, pixel: float) -> bool:
     return deviation > 0 and float((thin**3).mean()) / deviation**3 > 0.05
 
 
-def run_identity(info: WeightsInfo, network: PairNetwork, volume: Volume, settings: SegmentationSettings) -> str:
-    """Fingerprint of all that decides the result, so that a run is resumed only as what it was."""
+def run_identity(
+    info: WeightsInfo, network: PairNetwork, volume: Volume, settings: SegmentationSettings
+) -> str:
+    """Fingerprint of all that decides the result, so that a run is resumed only as what it was.
+
+    The first and the last section stand for the volume: they tell a changed file, other axes and inverted contrast.
+    """
+    content = hashlib.sha256()
+    for section in sorted({0, volume.shape[0] - 1}):
+        content.update(np.ascontiguousarray(volume.read(section)).tobytes())
     weights = hashlib.sha256()
     for tensor in network.state_dict().values():
         weights.update(tensor.cpu().numpy().tobytes())
     decisive = {
-        "volume": [volume.name, volume.shape, str(volume.dtype), volume.voxel_size],
+        "volume": [content.hexdigest(), volume.shape, str(volume.dtype), volume.voxel_size],
         "weights": weights.hexdigest(),
         "info": [info.backbone, info.pixel, info.spacing],
         "inference": asdict(settings.inference),
@@ -115,8 +124,12 @@ def run_identity(info: WeightsInfo, network: PairNetwork, volume: Volume, settin
 
 
 def segment_volume(
-    network: PairNetwork, info: WeightsInfo, volume: Volume, settings: SegmentationSettings, device: torch.device
-) -> Iterator[SectionDone | Segmented]:
+    network: PairNetwork,
+    info: WeightsInfo,
+    volume: Volume,
+    settings: SegmentationSettings,
+    device: torch.device,
+) -> Generator[SectionDone | Segmented, None, None]:
     """Predict a volume, write its mask (and probability map), and yield the progress; `Segmented` comes last.
 
     Files appear under their names only when complete. Interrupted, the run leaves what it has in `.partial` files and
@@ -132,17 +145,16 @@ def segment_volume(
     voxel_size = check_volume(volume)
     geometry = Geometry(info.pixel, info.spacing)
     job = _Job(network, info, volume, settings, geometry, device)
-    yield from job.predict()
-    foreground = job.foreground
-    if settings.min_size:
-        foreground = job.drop_small()
-    share = foreground / float(np.prod(volume.shape))
+    job.check_left_over()
+    yield from job.take_first_pass() if job.first_pass_is_done else job.predict()
+    left = job.drop_small() if settings.min_size else job.foreground
+    voxels = float(np.prod(volume.shape))
     yield Segmented(
         sections=volume.shape[0],
-        foreground=share,
+        foreground=left / voxels,
         seconds=time.monotonic() - began,
         stride=geometry.stride(voxel_size, volume.shape[0]),
-        warnings=tuple(_warnings(volume, share)),
+        warnings=tuple(_warnings(volume, geometry, job.foreground / voxels, left / voxels)),
     )
 
 
@@ -155,24 +167,39 @@ def check_outputs(settings: SegmentationSettings) -> None:
             raise InputError(f"{path} must end in .tif or .tiff; mitoda writes TIFF")
         if path.is_dir():
             raise FileError(f"{path} is a folder; give the name of a file")
-        if path.exists() and not settings.overwrite:
+        # A second pass that was interrupted leaves a probability map that is done.
+        taken_up = settings.resume and settings.min_size > 0 and path == settings.probability
+        if path.exists() and not settings.overwrite and not taken_up:
             raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
         if not path.parent.is_dir():
             raise FileError(f"the folder {path.parent} does not exist; make it first: mkdir -p {path.parent}")
 
 
-def _warnings(volume: Volume, share: float) -> Iterator[str]:
-    """What a person should know about the mask before trusting it."""
-    if share == 0:
+def _warnings(volume: Volume, geometry: Geometry, found: float, left: float) -> Iterator[str]:
+    """What a person should know about the mask before trusting it; shares before and after dropping the small."""
+    sections, voxel_size = volume.shape[0], check_volume(volume)
+    section = volume.read(sections // 2)
+    if section.min() == section.max():
+        yield f"section {sections // 2} is constant (all its pixels are {section.flat[0]}): there is nothing to see"
+    elif contrast_looks_inverted(section, voxel_size[1]):
+        yield "the contrast looks inverted (thin structures bright on dark); if membranes are bright, give --invert"
+    if found == 0:
         yield (
             "the mask is empty: no pixel reached the threshold. Check the voxel size (--voxel-size) and the contrast "
             "(--invert), or adapt to this volume with 'mitoda adapt --target'"
         )
-    elif share > 0.5:
-        yield f"{share:.0%} of the volume is foreground, more than any tissue has; check --voxel-size and --invert"
-    section = volume.read(volume.shape[0] // 2)
-    if volume.voxel_size is not None and contrast_looks_inverted(section, volume.voxel_size[1]):
-        yield "the contrast looks inverted (thin structures bright on dark); if membranes are bright, give --invert"
+    elif left == 0:
+        yield "the mask is empty: every component is smaller than --min-size"
+    elif left > 0.5:
+        yield f"{left:.0%} of the volume is foreground, more than any tissue has; check --voxel-size and --invert"
+    apart = geometry.stride(voxel_size, sections) * voxel_size[0]
+    if sections == 1:
+        yield "a single section is paired with itself, so no neighbour helps to predict it"
+    elif not 0.5 <= apart / geometry.spacing <= 2:
+        yield (
+            f"pairs are {apart:g} nm apart here, and were {geometry.spacing:g} nm when the network learnt; "
+            "its masks may be worse than they could be"
+        )
 
 
 class _Job:
@@ -196,6 +223,7 @@ class _Job:
         self.identity = run_identity(info, network, volume, settings)
         self.components = StreamedComponents()
         self.foreground = 0
+        self._write_failed = False
         # With small components to drop, the first pass goes to a file of its own; its name says what made it.
         output = settings.output
         self.first_pass = (
@@ -203,6 +231,50 @@ class _Job:
             if settings.min_size
             else output
         )
+
+    @property
+    def first_pass_is_done(self) -> bool:
+        """Whether an interrupted run got as far as dropping small components."""
+        wanted = [self.first_pass, self.settings.probability]
+        return (
+            self.settings.resume
+            and self.settings.min_size > 0
+            and all(path.exists() for path in wanted if path is not None)
+        )
+
+    def check_left_over(self) -> None:
+        """Refuse, before any work, files of an interrupted run that would be in the way at its end."""
+        if not self.settings.min_size or self.settings.overwrite:
+            return
+        partial = partial_path(self.settings.output)
+        if self.settings.resume:
+            unfiltered = (self.first_pass, partial_path(self.first_pass), previous_path(self.first_pass))
+            if partial.exists() and not any(path.exists() for path in unfiltered):
+                raise FileError(
+                    f"{partial} is left from a run without --min-size, or with other settings; resume it as it was, or "
+                    "give --overwrite to start again"
+                )
+            return
+        for path in (self.first_pass, partial):
+            if path.exists():
+                raise FileError(
+                    f"{path} is left from an interrupted run; give --resume to go on with it, or --overwrite to start "
+                    "again"
+                )
+
+    def take_first_pass(self) -> Iterator[SectionDone]:
+        """Go on after a first pass that is done: count its components again."""
+        unfiltered = open_labels(self.first_pass)
+        if unfiltered.shape != self.volume.shape:
+            raise FileError(
+                f"{self.first_pass} is not what it was; delete it and start again with --overwrite"
+            )
+        for section in range(self.volume.shape[0]):
+            mask = unfiltered.read(section)
+            self.components.add(mask)
+            count = int(np.count_nonzero(mask))
+            self.foreground += count
+            yield SectionDone(section, self.volume.shape[0], count / mask.size, resumed=True)
 
     def _earlier(self) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]:
         """Sections (mask, probability) that an interrupted run left behind: how many, and themselves in order."""
@@ -265,9 +337,17 @@ class _Job:
         )
 
     def _write(self, writers: list[SectionWriter], mask: np.ndarray, levels: np.ndarray | None) -> None:
-        writers[0].write(mask)
-        if levels is not None:
-            writers[1].write(levels)
+        if (
+            self._write_failed
+        ):  # later sections in the queue must not take the place of the one that is missing
+            return
+        try:
+            writers[0].write(mask)
+            if levels is not None:
+                writers[1].write(levels)
+        except BaseException:
+            self._write_failed = True
+            raise
         if self.settings.min_size:
             self.components.add(mask)
 
@@ -275,6 +355,8 @@ class _Job:
         """Second pass: write the mask without small components; return the voxels left."""
         left = 0
         unfiltered = open_labels(self.first_pass)
+        if self.settings.resume:  # a second pass takes seconds, so it begins anew
+            partial_path(self.settings.output).unlink(missing_ok=True)
         with self._writer(self.settings.output) as writer:
             for section in range(self.volume.shape[0]):
                 mask = unfiltered.read(section) * np.uint8(self.settings.mask_value)

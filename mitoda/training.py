@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ import torch
 from mitoda.augment import augmentation_named
 from mitoda.checkpoints import WeightsInfo, load_state, save_state, save_weights
 from mitoda.errors import InputError, MitodaError
-from mitoda.methods import Arithmetic, Method, build_method, method_named
+from mitoda.geometry import Geometry
+from mitoda.methods import Arithmetic, Method, build_method, check_backbone, method_named
 from mitoda.networks import PairNetwork, backbone_named
-from mitoda.patches import BatchSettings, BatchStream, LabelledPairs, UnlabelledPairs
+from mitoda.patches import BatchSettings, BatchStream, LabelledPairs, PseudoLabels, UnlabelledPairs
+from mitoda.relabelling import calibrate_level, predict_coarse
+from mitoda.selection import foreground_share, selection_scores
 
 LOG_EVERY = 20
 """Steps a line of the log averages over."""
@@ -52,6 +55,9 @@ class TrainingSettings:
     workers: int = 2
     """Threads that read patches."""
     checkpoint_minutes: float = 3.0
+    keep: int = 0
+    """Averaged weights to keep along the way, evenly spaced, as `weights-STEP.safetensors`, each with its label-free
+    scores in the log; for studying selection, never used to choose."""
     assignments: dict[str, str] = field(default_factory=dict)
     """Settings of the method, as `--set name=value` gives them."""
 
@@ -62,12 +68,17 @@ class TrainingSettings:
             raise InputError("the run must be longer than nothing: --steps from 1, --minutes above 0")
         if self.schedule not in SCHEDULES:
             raise InputError(f"there is no schedule '{self.schedule}'; choose one of: {', '.join(SCHEDULES)}")
+        if self.keep < 0:
+            raise InputError(f"--keep is a number of checkpoints, 0 or more; got {self.keep}")
         if self.batch_size < 1:
             raise InputError(f"--batch-size must be at least 1; got {self.batch_size}")
+        check_backbone(self.method, self.backbone)
         multiple = 16 * backbone_named(self.backbone).grid
-        if self.patch < multiple or self.patch % multiple:
+        # Two pixels at the coarsest level: of one alone, normalisation and discriminators could make nothing.
+        if self.patch < 2 * multiple or self.patch % multiple:
             raise InputError(
-                f"--patch must be a multiple of {multiple} for the backbone '{self.backbone}'; got {self.patch}"
+                f"--patch must be a multiple of {multiple}, at least {2 * multiple}, for the backbone "
+                f"'{self.backbone}'; got {self.patch}"
             )
         if not 0 <= self.histogram_matching <= 1:
             raise InputError(f"--histogram-matching is a share from 0 to 1; got {self.histogram_matching}")
@@ -91,6 +102,21 @@ class StepsDone:
 
 
 @dataclass(frozen=True)
+class RoundBegun:
+    """The method has labelled the target anew."""
+
+    step: int
+    round: int
+    foreground: float
+    """Share of the volume now taught as mitochondrion."""
+    ignored: float
+    """Share taught as neither."""
+    low: float
+    high: float
+    """Probabilities between which a pixel is ignored."""
+
+
+@dataclass(frozen=True)
 class Saved:
     """Weights and state are on disk."""
 
@@ -108,7 +134,7 @@ class Finished:
     weights: Path
 
 
-Event = StepsDone | Saved | Finished
+Event = StepsDone | RoundBegun | Saved | Finished
 
 
 def choose_bfloat16(precision: str, backbone: str, device: torch.device) -> bool:
@@ -148,6 +174,10 @@ class Run:
         self.folder = folder
         self.step = 0
         self.seconds = 0.0
+        self.averaged = 0
+        """Steps that the averaged weights have seen."""
+        self.round = 0
+        self.pseudo_labels: PseudoLabels | None = None
         self.method: Method = build_method(
             settings.method, settings.backbone, settings.assignments, arithmetic
         )
@@ -170,7 +200,8 @@ class Run:
 
     def set_learning_rates(self) -> float:
         """Schedule every optimiser; return the network's rate."""
-        factor = SCHEDULES[self.settings.schedule](self.progress)
+        own = self.method.rate(self.progress)
+        factor = SCHEDULES[self.settings.schedule](self.progress) if own is None else own
         for optimizer in self.method.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -178,15 +209,33 @@ class Run:
 
     def update_average(self) -> None:
         """Move the averaged weights towards the current ones."""
-        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
-        averaged = list(self.average.parameters())
+        if self.method.restart_average:  # the method has begun a fresh network
+            self.averaged = 0
+            self.method.restart_average = False
+        decay = min(self.settings.ema_decay, (1 + self.averaged) / (10 + self.averaged)) if self.averaged else 0.0
+        self.averaged += 1
+        averaged: list[torch.Tensor] = list(self.average.parameters())
         current = [parameter.detach() for parameter in self.method.network.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
+    @property
+    def dated_info(self) -> WeightsInfo:
+        """What is saved with the weights, as of now."""
+        return replace(
+            self.info,
+            steps=self.step,
+            seconds=round(self.seconds, 1),
+            smoothing=self.method.smoothing,
+        )
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a line to the log."""
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(record) + "\n")
+
     def save(self) -> None:
         """Write weights and state."""
-        info = WeightsInfo(**{**asdict(self.info), "steps": self.step, "seconds": round(self.seconds, 1)})
-        save_weights(self.weights_path, self.average, info)
+        save_weights(self.weights_path, self.average, self.dated_info)
         save_state(
             self.folder / "state.pt",
             {
@@ -196,6 +245,9 @@ class Run:
                 "average": self.average.state_dict(),
                 "optimizers": {name: o.state_dict() for name, o in self.method.optimizers.items()},
                 "random": torch.get_rng_state(),
+                "averaged": self.averaged,
+                "round": self.round,
+                "pseudo_labels": _packed(self.pseudo_labels),
             },
         )
 
@@ -208,8 +260,24 @@ class Run:
         for name, optimizer in self.method.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         torch.set_rng_state(state["random"])
+        self.averaged = state["averaged"]
+        self.round = state["round"]
+        self.pseudo_labels = _unpacked(state["pseudo_labels"])
         kept = [record for record in read_log(self.folder) if record["step"] <= self.step]
         (self.folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _packed(pseudo: PseudoLabels | None) -> dict[str, Any] | None:
+    """Pseudo labels as tensors and numbers, for the state."""
+    if pseudo is None:
+        return None
+    return {**vars(pseudo), "probabilities": torch.from_numpy(pseudo.probabilities)}
+
+
+def _unpacked(state: dict[str, Any] | None) -> PseudoLabels | None:
+    if state is None:
+        return None
+    return PseudoLabels(**{**state, "probabilities": state["probabilities"].numpy()})
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -269,37 +337,49 @@ def adapt(
             backbone_named(settings.backbone).normalisation,
             settings.histogram_matching,
             settings.seed,
+            run.method.network.grid,
         ),
         arithmetic.device,
         settings.workers,
     )
+    stream.pseudo_labels = run.pseudo_labels
     batches = stream.batches(run.step)
     try:
-        yield from _loop(run, batches, should_stop)
+        yield from _loop(run, stream, batches, source, target, should_stop)
     finally:
         batches.close()  # type: ignore[attr-defined]
 
 
-def _loop(run: Run, batches: Iterator[Any], should_stop: Callable[[], bool]) -> Iterator[Event]:
+def _loop(
+    run: Run,
+    stream: BatchStream,
+    batches: Iterator[Any],
+    source_pairs: LabelledPairs,
+    target: UnlabelledPairs | None,
+    should_stop: Callable[[], bool],
+) -> Iterator[Event]:
     """Step until the run is over."""
     run.method.train()
     began = time.monotonic() - run.seconds
     last_save = run.seconds
-    sums: dict[str, torch.Tensor] = {}
-    summed = 0
-    log_start = run.seconds
+    tally = Tally(run.seconds)
     while run.progress < 1.0 and not should_stop():
+        if target is not None and run.method.round_of(run.progress) > run.round:
+            yield _begin_round(run, stream, target)
+            run.seconds = time.monotonic() - began
+            tally.since += run.seconds - tally.since if tally.steps == 0 else 0.0
+        before = run.progress
         rate = run.set_learning_rates()
-        source, target = next(batches)
-        for name, loss in run.method.update(source, target, run.progress).items():
-            sums[name] = sums[name] + loss if name in sums else loss
+        source, patches = next(batches)
+        tally.add(run.method.update(source, patches, before))
         run.step += 1
-        summed += 1
         run.update_average()
         run.seconds = time.monotonic() - began
-        if summed == LOG_EVERY or run.progress >= 1.0:
-            yield _log(run, {name: float(value) / summed for name, value in sums.items()}, summed, log_start, rate)
-            sums, summed, log_start = {}, 0, run.seconds
+        if tally.steps == LOG_EVERY or run.progress >= 1.0:
+            yield _report(run, tally, rate)
+            tally = Tally(run.seconds)
+        if int(run.progress * run.settings.keep) > int(before * run.settings.keep):
+            yield _keep(run, source_pairs, target)
         if run.seconds - last_save > 60 * run.settings.checkpoint_minutes:
             run.save()
             last_save = run.seconds
@@ -309,20 +389,84 @@ def _loop(run: Run, batches: Iterator[Any], should_stop: Callable[[], bool]) -> 
     yield Finished(run.step, run.seconds, run.progress >= 1.0, run.weights_path)
 
 
-def _log(run: Run, losses: dict[str, float], steps: int, since: float, rate: float) -> StepsDone:
+def _begin_round(run: Run, stream: BatchStream, target: UnlabelledPairs) -> RoundBegun:
+    """Label the target anew with the averaged network, and go on from the averaged weights."""
+    run.round = run.method.round_of(run.progress)
+    arithmetic = run.method.arithmetic
+    coarse = predict_coarse(
+        run.average,
+        backbone_named(run.settings.backbone),
+        Geometry(run.info.pixel, run.info.spacing),
+        target.volume,
+        target.stride,
+        arithmetic.device,
+        smoothing=run.method.smoothing,
+        bfloat16=arithmetic.bfloat16,
+        seed=run.settings.seed + run.round,
+    )
+    labels = run.method.relabel(
+        coarse, run.round, lambda fallback: calibrate_level(coarse, target.volume, fallback)
+    )
+    run.pseudo_labels = stream.pseudo_labels = labels
+    run.method.network.load_state_dict(run.average.state_dict())
+    foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
+    background = float((labels.probabilities < round(labels.low * 255)).mean())
+    begun = RoundBegun(run.step, run.round, foreground, 1 - foreground - background, labels.low, labels.high)
+    run.log(asdict(begun))
+    return begun
+
+
+class Tally:
+    """Sums of losses since the last line of the log; they stay on the device until read."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.steps = 0
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def add(self, losses: dict[str, torch.Tensor]) -> None:
+        """Add the losses of one step."""
+        self.steps += 1
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each loss over the steps."""
+        return {name: float(value) / self.steps for name, value in self._sums.items()}
+
+
+def _report(run: Run, tally: Tally, rate: float) -> StepsDone:
     """Append to the log; refuse to go on with losses that are not finite."""
+    losses = tally.means()
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
         raise MitodaError(
             f"training diverged: the loss '{bad[0]}' is not finite at step {run.step}; give a smaller "
             "--set learning_rate=…, or resume from the last checkpoint"
         )
-    speed = steps / max(run.seconds - since, 1e-9)
+    speed = tally.steps / max(run.seconds - tally.since, 1e-9)
     if run.settings.steps is not None:
         left = (run.settings.steps - run.step) / speed
     else:
         left = 60 * (run.settings.minutes or 0.0) - run.seconds
     record = {"step": run.step, "seconds": round(run.seconds, 2), "progress": run.progress, "lr": rate}
-    with (run.folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps({**record, "losses": losses}) + "\n")
+    run.log({**record, "losses": losses})
     return StepsDone(run.step, run.progress, losses, speed, max(left, 0.0), rate)
+
+
+def _keep(run: Run, source: LabelledPairs, target: UnlabelledPairs | None) -> Saved:
+    """Keep the averaged weights of this step, and log what can be said of them without labels."""
+    path = run.folder / f"weights-{run.step}.safetensors"
+    save_weights(path, run.average, run.dated_info)
+    if target is not None:
+        scores = selection_scores(
+            run.average,
+            backbone_named(run.settings.backbone),
+            target,
+            run.method.arithmetic.device,
+            student=run.method.network,
+            source_foreground=foreground_share(source),
+            bfloat16=run.method.arithmetic.bfloat16,
+        )
+        run.log({"step": run.step, "selection": scores})
+    return Saved(run.step, path)

@@ -15,7 +15,7 @@ REAL_DATA = Path(os.environ.get("MITODA_TEST_DATA", Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The real volumes; where they are absent a test that wants them is skipped, or fails if they must be there."""
+    """The real volumes; a test that wants them is skipped without them, or fails if they must be there."""
     if not all((REAL_DATA / name).is_dir() for name in ("vnc3", "lucchi")):
         missing = f"the real volumes (vnc3, lucchi) are not at {REAL_DATA}; set MITODA_TEST_DATA"
         if os.environ.get("MITODA_REQUIRE_DATA"):
@@ -33,11 +33,15 @@ def _phantom(name: str, shape: tuple[int, int, int], seed: int) -> tuple[np.ndar
 def source_phantom() -> tuple[ArrayVolume, ArrayVolume]:
     """A small labelled volume: images and labels, 50 nm sections."""
     image, label = _phantom("source", (4, 160, 192), 1)
-    return ArrayVolume(image, SOURCE.voxel_size, "source"), ArrayVolume(label, SOURCE.voxel_size, "source labels")
+    return ArrayVolume(image, SOURCE.voxel_size, "source"), ArrayVolume(
+        label, SOURCE.voxel_size, "source labels"
+    )
 
 
 @pytest.fixture(scope="session")
 def target_phantom() -> tuple[ArrayVolume, ArrayVolume]:
     """A small target volume and its labels, 10 nm sections."""
     image, label = _phantom("target", (8, 160, 192), 2)
-    return ArrayVolume(image, TARGET.voxel_size, "target"), ArrayVolume(label, TARGET.voxel_size, "target labels")
+    return ArrayVolume(image, TARGET.voxel_size, "target"), ArrayVolume(
+        label, TARGET.voxel_size, "target labels"
+    )

@@ -30,7 +30,9 @@ def count_macs(network: nn.Module, images: torch.Tensor, **options: bool) -> int
 def tiny(grid: int = 1) -> PairNetwork:
     """A pair network of a few channels."""
     torch.manual_seed(0)
-    return PairNetwork(Widths((4, 6), (8, 8, 8), (8, 6, 4, 4)), grid, affine=True, learnt_upsampling=grid == 1)
+    return PairNetwork(
+        Widths((4, 6), (8, 8, 8), (8, 6, 4, 4)), grid, affine=True, learnt_upsampling=grid == 1
+    )
 
 
 def test_codetection_has_the_parameters_and_operations_of_the_paper():

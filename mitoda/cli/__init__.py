@@ -1,8 +1,9 @@
 """The command line: the only package that knows the terminal. The core yields, this draws.
 
-One `except` turns what a person can act on into one line on standard error and exit status 1; usage errors exit with 2.
+One function turns what a person can act on into one line on standard error and exit status 1; usage errors exit with 2.
 """
 
+import errno
 import sys
 
 from mitoda.cli.app import app
@@ -15,10 +16,47 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 usage."""
     try:
         app()
-    except MitodaError as error:
-        sys.exit(f"mitoda: {error}")
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
-    except OSError as error:
-        sys.exit(f"mitoda: {error.strerror or error}: {error.filename}" if error.filename else f"mitoda: {error}")
+    except Exception as error:
+        message = explain(error)
+        if message is None:  # a defect of ours: the traceback is what helps
+            raise
+        sys.exit(f"mitoda: {message}")
+
+
+def explain(error: Exception) -> str | None:
+    """Say in one line what went wrong, or return None where only a traceback can tell.
+
+    Examples
+    --------
+    >>> explain(MitodaError("the stack\\nis broken"))
+    'the stack is broken'
+    >>> explain(PermissionError(13, "Permission denied", "mask.tif"))
+    'mask.tif: Permission denied'
+    >>> explain(ZeroDivisionError()) is None
+    True
+    """
+    if isinstance(error, MitodaError):
+        return " ".join(str(error).split("\n"))
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        first = (str(error).splitlines() or [""])[0]
+        return (
+            "out of memory; segment with smaller tiles (--tile 512 512), train with a smaller --patch or "
+            f"--batch-size, or give --device cpu ({first or type(error).__name__})"
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{where}the disk is full; free some space and go on with --resume"
+        return f"{where}{error.strerror or error}"
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell torch's errors of memory from others without importing torch."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in text
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )

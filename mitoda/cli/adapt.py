@@ -8,25 +8,39 @@ import typer
 from mitoda.cli.terminal import Ticker, duration, say, stderr, stopping_politely, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from rich.console import Group
+
     from mitoda.adaptation import AdaptationPlan, Prepared
-    from mitoda.training import Finished, StepsDone
+    from mitoda.patches import Pairs
+    from mitoda.training import Event, Finished, StepsDone
 
 VoxelSizeOption = tuple[float, float, float]
 DEFAULT_MINUTES = 30.0
+MAY_CHANGE = ("resume", "steps", "minutes", "device")
+"""Options that can be given with --resume."""
+RUN_FILES = ("run.json", "state.pt", "log.jsonl", "weights.safetensors", "curves.png", "report.html")
 
 
 def adapt(
+    context: typer.Context,
     target: Annotated[
         str | None, typer.Option(help="Unlabelled volume: a path, or a fetched data set (lucchi:testing).")
     ] = None,
-    source: Annotated[str, typer.Option(help="Labelled volume: a fetched data set, or IMAGES:LABELS.")] = "vnc3",
+    source: Annotated[
+        str, typer.Option(help="Labelled volume: a fetched data set, or IMAGES:LABELS.")
+    ] = "vnc3",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")] = Path("run"),
     method: Annotated[str, typer.Option(help="isc, isc-i … isc-v, source-only or oracle.")] = "isc",
     backbone: Annotated[str, typer.Option(help="compact or codetection.")] = "compact",
     minutes: Annotated[
         float | None, typer.Option(help=f"Length of the run. Default {DEFAULT_MINUTES:.0f}, unless --steps.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Length of the run in steps; repeats exactly on a CPU.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Length of the run in steps; repeats exactly on a CPU.")
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
     ] = None,
@@ -43,7 +57,9 @@ def adapt(
     ] = None,
     target_voxel_size: Annotated[
         VoxelSizeOption | None,
-        typer.Option("--target-voxel-size", "--voxel-size", metavar="Z Y X", help="Nanometres; overrules the metadata."),
+        typer.Option(
+            "--target-voxel-size", "--voxel-size", metavar="Z Y X", help="Nanometres; overrules the metadata."
+        ),
     ] = None,
     source_stride: Annotated[int | None, typer.Option(help="Sections between the two of a pair.")] = None,
     target_stride: Annotated[int | None, typer.Option(help="The same of the target.")] = None,
@@ -59,6 +75,10 @@ def adapt(
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     workers: Annotated[int, typer.Option(help="Threads that read patches.")] = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    keep: Annotated[
+        int,
+        typer.Option(help="Also keep so many checkpoints along the way, with label-free scores in the log."),
+    ] = 0,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run; --minutes or --steps extend it.")
     ] = None,
@@ -70,8 +90,8 @@ def adapt(
     from mitoda.training import TrainingSettings
 
     if resume is not None:
-        plan = extended(load_plan(resume), steps, minutes)
-        run_plan(plan, resume, device, resume=True)
+        _refuse_beside_resume(context)
+        run_plan(extended(load_plan(resume), steps, minutes), resume, device, resume=True)
         return
     if target is None:
         raise typer.BadParameter("give the volume to adapt to: --target my_stack.tif", param_hint="--target")
@@ -96,6 +116,7 @@ def adapt(
             histogram_matching=histogram_matching,
             seed=seed,
             workers=workers,
+            keep=keep,
             assignments=pairs,
         ),
         source_voxel_size=source_voxel_size,
@@ -108,8 +129,18 @@ def adapt(
         dest=dest,
         precision=precision,
     )
-    make_run_folder(out, overwrite)
-    run_plan(plan, out, device, resume=False)
+    run_plan(plan, out, device, overwrite=overwrite)
+
+
+def _refuse_beside_resume(context: typer.Context) -> None:
+    """A run keeps its settings: an option that would be ignored is a mistake."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in MAY_CHANGE and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                "a resumed run keeps its settings; only --steps, --minutes and --device can be given again",
+                param_hint=parameter.opts[0],
+            )
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -119,37 +150,47 @@ def _assignment(text: str) -> tuple[str, str]:
     return name.strip().replace("-", "_"), value.strip()
 
 
-def make_run_folder(folder: Path, overwrite: bool) -> None:
-    """Make an empty folder for a run; refuse one that holds a run already."""
+def check_run_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that cannot take a run, or holds one already; nothing is changed."""
     from mitoda.errors import FileError
 
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file; give the name of a folder with --out")
-    if (folder / "run.json").exists():
-        if not overwrite:
-            raise FileError(
-                f"{folder} holds a run already; go on with it: mitoda adapt --resume {folder}, give another folder "
-                "with --out, or --overwrite to replace it"
-            )
-        for name in ("run.json", "state.pt", "log.jsonl", "weights.safetensors", "curves.png", "report.html"):
-            (folder / name).unlink(missing_ok=True)
+    if (folder / "run.json").exists() and not overwrite:
+        raise FileError(
+            f"{folder} holds a run already; go on with it: mitoda adapt --resume {folder}, give another folder "
+            "with --out, or --overwrite to replace it"
+        )
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make a folder for a run, without what an earlier run left."""
     folder.mkdir(parents=True, exist_ok=True)
+    for path in [*(folder / name for name in RUN_FILES), *folder.glob("weights-*.safetensors")]:
+        path.unlink(missing_ok=True)
 
 
-def run_plan(plan: "AdaptationPlan", folder: Path, device_name: str, *, resume: bool) -> "Finished":
+def run_plan(
+    plan: "AdaptationPlan", folder: Path, device_name: str, *, resume: bool = False, overwrite: bool = False
+) -> "Finished":
     """Train a plan in its folder and draw the progress."""
     from mitoda.adaptation import prepare
     from mitoda.devices import choose_device, describe_device
     from mitoda.methods import Arithmetic
-    from mitoda.training import Finished, Saved, StepsDone, adapt, choose_bfloat16
+    from mitoda.training import adapt, choose_bfloat16
 
+    if not resume:
+        check_run_folder(folder, overwrite)
     device = choose_device(device_name)
-    prepared = prepare(plan)
     bfloat16 = choose_bfloat16(plan.precision, plan.training.backbone, device)
-    plan.save(folder)
+    prepared = prepare(plan)
+    if not resume:  # an earlier run is replaced only once the new one is known to begin
+        make_run_folder(folder)
     _announce(plan, prepared, describe_device(device), bfloat16)
-    finished = None
-    with stopping_politely("stopping after this step, then saving … (Ctrl-C again to stop at once)") as should_stop:
+    with stopping_politely(
+        "stopping after this step, then saving … (Ctrl-C again to stop at once)"
+    ) as should_stop:
+        plan.save(folder)
         events = adapt(
             plan.training,
             prepared.source,
@@ -160,18 +201,34 @@ def run_plan(plan: "AdaptationPlan", folder: Path, device_name: str, *, resume: 
             resume=resume,
             should_stop=should_stop,
         )
-        with TrainingDisplay() as display:
-            for event in events:
-                if isinstance(event, StepsDone):
-                    display.show(event)
-                elif isinstance(event, Saved):
-                    _draw_curves(folder)
-                elif isinstance(event, Finished):
-                    finished = event
-    if finished is None:
-        raise RuntimeError("the training ended without an end")
-    _conclude(plan, prepared, folder, finished)
+        try:
+            finished = _draw_training(events, folder)
+        except KeyboardInterrupt:
+            say(f"stopped at once; go on from the last checkpoint with: mitoda adapt --resume {folder}")
+            raise typer.Exit(1) from None
+    _conclude(plan, prepared, folder, finished, device, bfloat16)
     return finished
+
+
+def _draw_training(events: "Iterator[Event]", folder: Path) -> "Finished":
+    """Draw the events of a training; return its last."""
+    from mitoda.run_report import draw_curves
+    from mitoda.training import Finished, RoundBegun, Saved, StepsDone
+
+    with TrainingDisplay() as display:
+        for event in events:
+            if isinstance(event, StepsDone):
+                display.show(event)
+            elif isinstance(event, RoundBegun):
+                say(
+                    f"step {event.step}: round {event.round} begins; of the target {event.foreground:.2%} is taught as "
+                    f"mitochondrion (probability from {event.high:.2f}), {event.ignored:.2%} is left open"
+                )
+            elif isinstance(event, Saved):
+                draw_curves(folder)
+            elif isinstance(event, Finished):
+                return event
+    raise RuntimeError("the training ended without an end")
 
 
 def _announce(plan: "AdaptationPlan", prepared: "Prepared", device: str, bfloat16: bool) -> None:
@@ -179,32 +236,55 @@ def _announce(plan: "AdaptationPlan", prepared: "Prepared", device: str, bfloat1
     source, target, geometry = prepared.source, prepared.target, prepared.geometry
     say(
         f"{plan.training.method} on {plan.training.backbone}, {device}, {'bfloat16' if bfloat16 else 'float32'}; "
-        f"working pixel {geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm, pairs {geometry.spacing:g} nm apart"
+        f"working pixel {geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm, pairs {prepared.info.spacing:g} nm apart"
     )
     for name, pairs in (("source", source), ("target", target)):
         scale = "" if pairs.scale == (1.0, 1.0) else f", resampled ×{1 / pairs.scale[0]:.3f}"
-        say(f"{name}: {pairs.volume.name}, {' × '.join(map(str, pairs.volume.shape))}, stride {pairs.stride}{scale}")
-    if target.stride == 0:
-        warn(f"{target.volume.name} is a single section: pairs are that section twice, so sections cannot teach each other")
+        say(
+            f"{name}: {pairs.volume.name}, {' × '.join(map(str, pairs.volume.shape))}, stride {pairs.stride}{scale}"
+        )
+        rows, columns = (
+            side / factor for side, factor in zip(pairs.volume.shape[1:], pairs.scale, strict=True)
+        )
+        if min(rows, columns) < plan.training.patch:
+            warn(
+                f"sections of the {name} are {rows:.0f} × {columns:.0f} working pixels, smaller than a patch of "
+                f"{plan.training.patch}; what is outside is mirrored. A smaller --patch trains faster"
+            )
+        _warn_of_spacing(name, pairs, prepared.info.spacing)
 
 
-def _draw_curves(folder: Path) -> None:
-    from mitoda.report import curve_figure
-    from mitoda.training import read_log
+def _warn_of_spacing(name: str, pairs: "Pairs", spacing: float) -> None:
+    """Say where the sections of a pair cannot be as far apart as they should."""
+    if pairs.stride == 0:
+        warn(f"the {name} is a single section: it is paired with itself, so sections cannot teach each other")
+        return
+    apart = pairs.stride * (pairs.volume.voxel_size or (spacing,))[0]
+    if not 0.5 <= apart / spacing <= 2:
+        warn(f"pairs of the {name} are {apart:g} nm apart, not {spacing:g} nm")
 
-    records = read_log(folder)
-    if records:
-        curve_figure(records, folder / "curves.png")
 
+def _conclude(
+    plan: "AdaptationPlan",
+    prepared: "Prepared",
+    folder: Path,
+    finished: "Finished",
+    device: "torch.device",
+    bfloat16: bool,
+) -> None:
+    """Write the report, say how it ended and what to do next."""
+    from mitoda.run_report import write_run_report
 
-def _conclude(plan: "AdaptationPlan", prepared: "Prepared", folder: Path, finished: "Finished") -> None:
-    """Say how it ended and what to do next."""
-    _draw_curves(folder)
+    report = write_run_report(
+        plan, prepared, folder, finished, device, bfloat16=bfloat16, pictures=finished.complete
+    )
     done = f"{finished.step} steps in {duration(finished.seconds)}"
     if not finished.complete:
         say(f"stopped after {done}; go on with: mitoda adapt --resume {folder}")
         raise typer.Exit(1)
-    say(f"done: {done}; the averaged weights of the last step are {finished.weights}")
+    say(
+        f"done: {done}; the averaged weights of the last step are {finished.weights}; losses and pictures: {report}"
+    )
     say(f"next: mitoda segment STACK.tif -o mask.tif --weights {finished.weights}")
 
 
@@ -214,7 +294,9 @@ class TrainingDisplay:
     def __init__(self) -> None:
         from rich.live import Live
 
-        self._live = Live(console=stderr, refresh_per_second=4, transient=True) if stderr.is_terminal else None
+        self._live = (
+            Live(console=stderr, refresh_per_second=4, transient=True) if stderr.is_terminal else None
+        )
         self._ticker = Ticker()
 
     def __enter__(self) -> "TrainingDisplay":
@@ -237,7 +319,7 @@ class TrainingDisplay:
                 f"{duration(event.seconds_left)} left  {losses}"
             )
 
-    def _table(self, event: "StepsDone") -> object:
+    def _table(self, event: "StepsDone") -> "Group":
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table

@@ -6,6 +6,7 @@ import typer
 
 from mitoda import __version__
 from mitoda.cli.adapt import adapt
+from mitoda.cli.bench import bench
 from mitoda.cli.demo import demo
 from mitoda.cli.fetch import fetch
 from mitoda.cli.inspect import inspect
@@ -38,5 +39,5 @@ def _common(
     pass
 
 
-for command in (demo, fetch, adapt, segment, score, inspect, weights):
+for command in (demo, fetch, adapt, segment, score, bench, inspect, weights):
     app.command()(command)

@@ -21,12 +21,13 @@ def demo(
 ) -> None:
     """Adapt, segment and score on two synthetic volumes, offline, within three minutes."""
     from mitoda.adaptation import AdaptationPlan
-    from mitoda.cli.adapt import make_run_folder, run_plan
+    from mitoda.cli.adapt import check_run_folder, run_plan
     from mitoda.cli.score import score
     from mitoda.cli.segment import segment
     from mitoda.training import TrainingSettings
 
-    make_run_folder(out / "run", overwrite)
+    check_run_folder(out / "run", overwrite)
+    out.mkdir(parents=True, exist_ok=True)
     say("The data of this demo are synthetic: two drawn volumes that imitate two electron microscopes.")
     say("drawing a labelled source (serial-section TEM, 50 nm) and a target (FIB-SEM, 10 nm) …")
     draw_volumes(out)
@@ -35,15 +36,20 @@ def demo(
         target=str(out / "target.tif"),
         training=TrainingSettings(method="isc", steps=steps, patch=PATCH, ema_decay=0.98, seed=SEED),
     )
-    say(f"$ mitoda adapt --source {plan.source} --target {plan.target} --steps {steps} --patch {PATCH} --out {out / 'run'}")
-    run_plan(plan, out / "run", device, resume=False)
+    say(
+        f"$ mitoda adapt --source {plan.source} --target {plan.target} --steps {steps} --patch {PATCH} "
+        f"--out {out / 'run'}"
+    )
+    run_plan(plan, out / "run", device, overwrite=overwrite)
     mask, weights = out / "mask.tif", out / "run" / "weights.safetensors"
     say(f"$ mitoda segment {out / 'target.tif'} -o {mask} --weights {weights}")
     segment(str(out / "target.tif"), mask, weights=str(weights), device=device, overwrite=True)
     say(f"$ mitoda score {mask} {out / 'target_mask.tif'}    (the target's labels are used here only)")
     score(str(mask), str(out / "target_mask.tif"))
     picture = draw_overlay(out)
-    say(f"look at {picture}: green is found and right, red is found and wrong, blue is missed (synthetic data)")
+    say(
+        f"look at {picture}: green is found and right, red is found and wrong, blue is missed (synthetic data)"
+    )
 
 
 def draw_volumes(out: Path) -> None:
@@ -68,10 +74,16 @@ def draw_overlay(out: Path) -> Path:
     from mitoda.report import overlay
     from mitoda.volumes import open_labels, open_volume
 
-    target, found, label = open_volume(out / "target.tif"), open_labels(out / "mask.tif"), open_labels(out / "target_mask.tif")
+    target, found, label = (
+        open_volume(out / "target.tif"),
+        open_labels(out / "mask.tif"),
+        open_labels(out / "target_mask.tif"),
+    )
     source, source_label = open_volume(out / "source.tif"), open_labels(out / "source_mask.tif")
     panels = [overlay(source.read(4), source_label.read(4))]
     panels += [overlay(target.read(k), found.read(k), label.read(k)) for k in (4, 12, 20)]
     picture = out / "overlay.png"
-    iio.imwrite(picture, np.concatenate([np.concatenate(panels[:2], axis=1), np.concatenate(panels[2:], axis=1)]))
+    iio.imwrite(
+        picture, np.concatenate([np.concatenate(panels[:2], axis=1), np.concatenate(panels[2:], axis=1)])
+    )
     return picture

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Data sets; --list shows them.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME…", help="Data sets; --list shows them.")
+    ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Show the known data sets and exit.")] = False,
     source_dir: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="Take the files from a folder that has them.")
     ] = None,
-    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Take the files from below this address.")] = None,
-    dest: Annotated[Path | None, typer.Option(help="Where to put them. Default: the cache, or MITODA_CACHE_DIR.")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(metavar="URL", help="Take the files from below this address.")
+    ] = None,
+    dest: Annotated[
+        Path | None, typer.Option(help="Where to put them. Default: the cache, or MITODA_CACHE_DIR.")
+    ] = None,
 ) -> None:
     """Download public data sets, verify them and convert them to one layout."""
     from mitoda.datasets import DATASETS, default_dest, fetch_dataset
@@ -46,7 +52,11 @@ def _list() -> None:
     from mitoda.datasets import DATASETS
 
     for dataset in DATASETS.values():
-        size = " × ".join(f"{length:g}" for length in dataset.voxel_size) + " nm" if dataset.voxel_size else "unknown"
+        size = (
+            " × ".join(f"{length:g}" for length in dataset.voxel_size) + " nm"
+            if dataset.voxel_size
+            else "unknown"
+        )
         note = f" ({dataset.voxel_size_note})" if dataset.voxel_size_note else ""
         stdout.print(f"[bold]{dataset.name}[/bold]")
         facts = {
@@ -99,7 +109,11 @@ def _draw(events: "Iterable[FetchEvent]") -> None:
                 say(f"{event.dataset}: wrote {event.file}")
             elif event.kind == "done":
                 for message, files in verified.items():
-                    say(f"{event.dataset}: {files[0] if len(files) == 1 else f'{len(files)} files'}: {message}")
+                    say(
+                        f"{event.dataset}: {files[0] if len(files) == 1 else f'{len(files)} files'}: {message}"
+                    )
                 say(f"{event.dataset}: {event.message}")
             else:
-                progress.update(task, description=f"{event.dataset} {event.file}", completed=event.done, total=event.total)
+                progress.update(
+                    task, description=f"{event.dataset} {event.file}", completed=event.done, total=event.total
+                )

@@ -8,8 +8,12 @@ from mitoda.cli.terminal import stdout
 
 
 def inspect(
-    volume: Annotated[str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")],
-    axes: Annotated[str | None, typer.Option(help="Axes as stored, e.g. ZYX; overrules the metadata.")] = None,
+    volume: Annotated[
+        str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")
+    ],
+    axes: Annotated[
+        str | None, typer.Option(help="Axes as stored, e.g. ZYX; overrules the metadata.")
+    ] = None,
     dest: Annotated[str | None, typer.Option(help="Where the fetched data sets lie.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

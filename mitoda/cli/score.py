@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 
 
 def score(
-    prediction: Annotated[str, typer.Argument(help="Mask or probability map: a TIFF or a folder of sections.")],
-    labels: Annotated[str, typer.Argument(help="Labels, non-zero is mitochondrion: a path, or a fetched data set.")],
+    prediction: Annotated[
+        str, typer.Argument(help="Mask or probability map: a TIFF or a folder of sections.")
+    ],
+    labels: Annotated[
+        str, typer.Argument(help="Labels, non-zero is mitochondrion: a path, or a fetched data set.")
+    ],
     threshold: Annotated[float, typer.Option(help="Cut of a probability map.")] = 0.5,
     kind: Annotated[str, typer.Option(help="What the prediction is: auto, mask or probability.")] = "auto",
     ignore: Annotated[Path | None, typer.Option(help="Mask of pixels not to score.")] = None,
@@ -40,12 +44,18 @@ def score(
         raise FileError(f"the folder {csv.absolute().parent} does not exist; make it first")
     label_path, ignore_path = find_labels(labels, dest)
     predicted, truth = open_volume(prediction), open_labels(label_path)
-    left_out = open_labels(ignore or ignore_path) if ignore or ignore_path else None
+    ignored = ignore or ignore_path
+    left_out = open_labels(ignored) if ignored is not None else None
     check_shapes(predicted, truth, left_out)
     decided = decide_kind(predicted) if kind == "auto" else kind
     scored = score_sections(predicted, truth, decided, threshold, workers, None, left_out)  # type: ignore[arg-type]
     shown = track(
-        scored, "scoring", total=predicted.shape[0], console=stderr, transient=True, disable=quiet or not stderr.is_terminal
+        scored,
+        "scoring",
+        total=predicted.shape[0],
+        console=stderr,
+        transient=True,
+        disable=quiet or not stderr.is_terminal,
     )
     result = summarise(shown, decided, threshold)  # type: ignore[arg-type]
     if csv is not None:
@@ -62,7 +72,7 @@ def find_labels(labels: str, dest: str | None) -> tuple[Path, Path | None]:
     from mitoda.datasets import is_dataset_spec, resolve
     from mitoda.errors import FileError
 
-    if Path(labels).exists() or not is_dataset_spec(labels):
+    if not is_dataset_spec(labels):
         return Path(labels), None
     split = resolve(labels, dest)
     if split.mask is None:
@@ -73,19 +83,27 @@ def find_labels(labels: str, dest: str | None) -> tuple[Path, Path | None]:
 def _table(result: "VolumeScore") -> None:
     from rich.table import Table
 
-    table = Table(title=f"read as a {result.kind}" + (f", threshold {result.threshold:g}" * (result.kind != "mask")))
+    table = Table(
+        title=f"read as a {result.kind}" + (f", threshold {result.threshold:g}" * (result.kind != "mask"))
+    )
     table.add_column("")
     for name in ("AP", "F1", "MCC", "IoU"):
         table.add_column(name, justify="right")
     scored = len(result.sections) - result.empty_sections
-    for title, row in ((f"mean over {scored} sections", result.mean), ("pooled over the volume", result.pooled)):
+    for title, row in (
+        (f"mean over {scored} sections", result.mean),
+        ("pooled over the volume", result.pooled),
+    ):
         values = (row.average_precision, row.f1, row.mcc, row.iou)
         table.add_row(title, *("–" if value != value else f"{value:.4f}" for value in values))
     stdout.print(table)
-    stdout.print(f"foreground: {result.predicted_share:.2%} predicted, {result.labelled_share:.2%} labelled", markup=False)
+    stdout.print(
+        f"foreground: {result.predicted_share:.2%} predicted, {result.labelled_share:.2%} labelled",
+        markup=False,
+    )
     if result.empty_sections:
         stdout.print(
-            f"{result.empty_sections} sections have no labelled foreground: left out of the mean, counted in the pooled "
-            f"row; {result.false_share_in_empty:.2%} of their pixels are predicted as foreground",
+            f"{result.empty_sections} sections have no labelled foreground: left out of the mean, counted in the "
+            f"pooled row; {result.false_share_in_empty:.2%} of their pixels are predicted as foreground",
             markup=False,
         )

@@ -1,15 +1,24 @@
 """`mitoda segment`."""
 
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mitoda.cli.terminal import Ticker, duration, say, stderr, warn
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from mitoda.segmentation import SectionDone, Segmented
+    from mitoda.volumes import Volume, VoxelSize
+
 
 def segment(
-    volume: Annotated[str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")],
+    volume: Annotated[
+        str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Mask to write (.tif).")],
     weights: Annotated[
         str, typer.Option(help="A bundled name ('mitoda weights' lists them) or a .safetensors file.")
@@ -18,21 +27,37 @@ def segment(
         Path | None, typer.Option(help="Also write the probability map (.tif, uint8, × 255).")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Probability from which a pixel is mitochondrion. Default: the weights'.")
+        float | None,
+        typer.Option(help="Probability from which a pixel is mitochondrion. Default: the weights'."),
     ] = None,
     min_size: Annotated[int, typer.Option(help="Drop components of fewer voxels, through sections.")] = 0,
-    tta: Annotated[bool, typer.Option("--tta", help="Average four mirrored views; four times slower.")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average four mirrored views; four times slower.")
+    ] = False,
     tile: Annotated[
         tuple[int, int] | None,
-        typer.Option(metavar="ROWS COLUMNS", help="Predict in tiles of working pixels. Default: whole sections if they fit."),
+        typer.Option(
+            metavar="ROWS COLUMNS",
+            help="Predict in tiles of working pixels. Default: whole sections if they fit.",
+        ),
     ] = None,
     overlap: Annotated[int, typer.Option(help="Working pixels that tiles share.")] = 128,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NM", help="Smoothing along the sections (σ, nanometres). Default: the weights'."
+        ),
+    ] = None,
     voxel_size: Annotated[
         tuple[float, float, float] | None,
         typer.Option(metavar="Z Y X", help="Nanometres; overrules the metadata."),
     ] = None,
-    axes: Annotated[str | None, typer.Option(help="Axes as stored, e.g. ZYX or YXZ; overrules the metadata.")] = None,
-    invert: Annotated[bool, typer.Option("--invert", help="The contrast is inverted (membranes bright).")] = False,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes as stored, e.g. ZYX or YXZ; overrules the metadata.")
+    ] = None,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="The contrast is inverted (membranes bright).")
+    ] = False,
     mask_value: Annotated[int, typer.Option(help="Value of foreground in the mask.")] = 255,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
@@ -46,7 +71,12 @@ def segment(
     from mitoda.checkpoints import load_weights
     from mitoda.devices import choose_device, describe_device
     from mitoda.inference import InferenceSettings
-    from mitoda.segmentation import SectionDone, SegmentationSettings, Segmented, check_outputs, segment_volume
+    from mitoda.segmentation import (
+        SegmentationSettings,
+        Segmented,
+        check_outputs,
+        segment_volume,
+    )
     from mitoda.training import choose_bfloat16
 
     stack = open_input(volume, voxel_size, axes, invert, dest)
@@ -64,40 +94,51 @@ def segment(
             tile=tile,
             overlap=overlap,
             flips=tta,
+            smoothing=info.smoothing if smooth is None else smooth,
             bfloat16=choose_bfloat16(precision, info.backbone, chosen_device),
         ),
     )
     check_outputs(settings)
     events = segment_volume(network, info, stack, settings, chosen_device)
     try:
-        for event in _drawn(events, quiet):
-            if isinstance(event, Segmented):
-                for warning in event.warnings:
-                    warn(warning)
-                rate = event.sections / max(event.seconds, 1e-9)
-                say(
-                    f"{output}: {event.foreground:.2%} foreground, {event.sections} sections on "
-                    f"{describe_device(chosen_device)} in {duration(event.seconds)} ({rate:.1f} sections/s)"
-                )
-            elif not isinstance(event, SectionDone):
-                raise TypeError(event)
+        # closed before a message says what is on disk
+        with closing(_drawn(events, quiet)) as drawn:
+            for event in drawn:
+                if isinstance(event, Segmented):
+                    _report(event, output, describe_device(chosen_device), quiet)
     except KeyboardInterrupt:
-        say(f"interrupted; what is done is in {output}.partial. Go on with the same command and --resume")
+        say(f"interrupted; what is done stays beside {output}. Go on with the same command and --resume")
         raise typer.Exit(1) from None
 
 
-def open_input(volume: str, voxel_size, axes, invert, dest):  # type: ignore[no-untyped-def]
+def _report(done: "Segmented", output: Path, device: str, quiet: bool) -> None:
+    for warning in done.warnings:
+        warn(warning)
+    if quiet:
+        return
+    rate = done.sections / max(done.seconds, 1e-9)
+    say(
+        f"{output}: {done.foreground:.2%} foreground, {done.sections} sections on {device} in "
+        f"{duration(done.seconds)} ({rate:.1f} sections/s)"
+    )
+
+
+def open_input(
+    volume: str, voxel_size: "VoxelSize | None", axes: str | None, invert: bool, dest: str | None
+) -> "Volume":
     """Open the stack to segment, by path or by the name of a fetched data set."""
     from mitoda.datasets import is_dataset_spec, resolve
     from mitoda.volumes import open_volume
 
-    if is_dataset_spec(volume) and not Path(volume).exists():
+    if is_dataset_spec(volume):
         split = resolve(volume, dest)
         return open_volume(split.volume, voxel_size=voxel_size or split.voxel_size, axes=axes, invert=invert)
     return open_volume(volume, voxel_size=voxel_size, axes=axes, invert=invert)
 
 
-def _drawn(events, quiet: bool):  # type: ignore[no-untyped-def]
+def _drawn(
+    events: "Generator[SectionDone | Segmented, None, None]", quiet: bool
+) -> "Generator[SectionDone | Segmented, None, None]":
     """Pass events on and draw them: a bar on a terminal, a plain line now and then elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -105,12 +146,13 @@ def _drawn(events, quiet: bool):  # type: ignore[no-untyped-def]
 
     ticker = Ticker()
     columns = (TextColumn("sections"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=quiet or not stderr.is_terminal) as progress:
+    hidden = quiet or not stderr.is_terminal
+    with closing(events), Progress(*columns, console=stderr, transient=True, disable=hidden) as progress:
         task = progress.add_task("segment", total=None)
         resumed = False
         for event in events:
             if isinstance(event, SectionDone):
-                if event.resumed and not resumed:
+                if event.resumed and not resumed and not quiet:
                     resumed = True
                     say("going on from the interrupted run")
                 progress.update(task, total=event.sections, completed=event.section + 1)

@@ -8,9 +8,9 @@ from types import FrameType
 
 from rich.console import Console
 
-stdout = Console(soft_wrap=True, highlight=False)
+stdout = Console(soft_wrap=True, highlight=False, emoji=False)
 """Results."""
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress, warnings and logs."""
 
 

@@ -24,7 +24,14 @@ def weights(
         typer.echo(json.dumps({name: asdict(info) for name, info in found.items()}, indent=2))
         return
     table = Table()
-    for column in ("name", "method", "source → target", "pixel, spacing (nm)", "licence of the data", "scores and notes"):
+    for column in (
+        "name",
+        "method",
+        "source → target",
+        "pixel, spacing (nm)",
+        "licence of the data",
+        "scores and notes",
+    ):
         table.add_column(column, overflow="fold")
     for name, info in found.items():
         table.add_row(

@@ -145,7 +145,9 @@ class Isc(Method):
                 [output.residual] if name == "residual_discriminator" else [output.first, output.second]
                 for output in (source, target)
             ]
-            judged = torch.cat([logits.detach() for domain in maps for logits in domain if logits is not None])
+            judged = torch.cat(
+                [logits.detach() for domain in maps for logits in domain if logits is not None]
+            )
             from_source, from_target = self.judge(discriminator, judged).chunk(2)
             losses[name] = (domain_loss(from_source, SOURCE) + domain_loss(from_target, TARGET)) / 2
             losses[name].backward()

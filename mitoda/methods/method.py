@@ -5,7 +5,7 @@ loop owns data, schedule, EMA weights, checkpoints and events. `network` is what
 with; whatever else a method needs (discriminators, decoders) lives beside it and is saved only to resume.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from mitoda.coarse import CoarseVolume
 from mitoda.errors import InputError
 from mitoda.networks import Backbone, PairNetwork, PairOutput
-from mitoda.patches import LabelledBatch, UnlabelledBatch
+from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ def _parse(kind: type, text: str) -> Any:
     return kind(text)
 
 
+LevelFinder = Callable[[float], float]
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     """Where and in which precision a method computes."""
@@ -92,6 +96,8 @@ class Method(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
+        self.restart_average = False
+        """Set in the step that replaces the network by a fresh one: the loop's average then starts anew."""
         self.arithmetic = arithmetic
         self.optimizers: dict[str, Optimizer] = {
             "network": AdamW(
@@ -119,6 +125,33 @@ class Method(nn.Module):
         -------
         dict of str to Tensor
             Detached scalar losses, weighted as they enter the sum, for the log.
+        """
+        raise NotImplementedError
+
+    def rate(self, progress: float) -> float | None:
+        """Factor on all learning rates, where the method has a schedule of its own; None takes the loop's."""
+        return None
+
+    def round_of(self, progress: float) -> int:
+        """Number of the round that a share of the run belongs to; 0 before the method labels the target itself.
+
+        When it grows, the loop predicts the adaptation volume with the averaged network, smoothed along the sections by
+        `smoothing` nanometres, hands it to `relabel`, and goes on from the averaged weights.
+        """
+        return 0
+
+    smoothing: float = 0.0
+    """Nanometres; of the loop's prediction for `relabel`, and of those who segment with the weights."""
+
+    def relabel(self, coarse: CoarseVolume, round_number: int, find_level: LevelFinder) -> PseudoLabels:
+        """Turn the prediction of the adaptation volume into pseudo labels for the coming round.
+
+        Parameters
+        ----------
+        coarse : CoarseVolume
+        round_number : int
+        find_level : callable
+            Takes a fallback, and returns the probability at which the boundary runs in the images.
         """
         raise NotImplementedError
 

@@ -3,17 +3,34 @@
 from collections.abc import Mapping
 
 from mitoda.errors import InputError
+from mitoda.methods.adaptsegnet import AdaptSegNet
+from mitoda.methods.da_vsn import DaVsn
+from mitoda.methods.damt_net import DamtNet
+from mitoda.methods.dann import Dann
 from mitoda.methods.isc import Isc
 from mitoda.methods.method import Arithmetic, Method
+from mitoda.methods.self_training import SelfTraining
 from mitoda.methods.supervised import Oracle, SourceOnly
-from mitoda.networks import backbone_named, build_network
+from mitoda.methods.ualr import Ualr
+from mitoda.methods.y_net import YNet
+from mitoda.networks import BACKBONES, backbone_named, build_network
 
 METHODS: dict[str, type[Method]] = {
+    "mitoda": SelfTraining,
     "isc": Isc,
     "source-only": SourceOnly,
     "oracle": Oracle,
+    "y-net": YNet,
+    "dann": Dann,
+    "adaptsegnet": AdaptSegNet,
+    "ualr": Ualr,
+    "damt-net": DamtNet,
+    "da-vsn": DaVsn,
 }
 """Every method, by the name of `--method`."""
+
+NEED_RESIDUAL = frozenset({"isc", "isc-iii", "isc-iv", "isc-v"})
+"""Names that read the residual of a pair, and so need a network that predicts it."""
 
 PRESETS: dict[str, tuple[str, dict[str, str]]] = {
     "isc-i": ("isc", {"segmentation_adversarial": "0", "residual_adversarial": "0", "consistency": "0"}),
@@ -41,6 +58,22 @@ def method_named(name: str) -> tuple[type[Method], dict[str, str]]:
     return METHODS[base], implied
 
 
+def check_backbone(name: str, backbone: str) -> None:
+    """Refuse a backbone that lacks what a method reads.
+
+    Raises
+    ------
+    InputError
+        If the method or preset needs the residual of a pair and the backbone sees each section on its own.
+    """
+    if name in NEED_RESIDUAL and not backbone_named(backbone).has_residual:
+        pairs = ", ".join(known for known, recipe in BACKBONES.items() if recipe.has_residual)
+        raise InputError(
+            f"'{name}' learns from what changes between two sections, which the backbone '{backbone}' does not "
+            f"predict: it sees each section on its own; choose one of: {pairs}"
+        )
+
+
 def build_method(name: str, backbone: str, assignments: Mapping[str, str], arithmetic: Arithmetic) -> Method:
     """Build a method with a fresh network on its device.
 
@@ -54,6 +87,7 @@ def build_method(name: str, backbone: str, assignments: Mapping[str, str], arith
         What `--set` gave; wins over what the preset implies.
     """
     cls, implied = method_named(name)
+    check_backbone(name, backbone)
     settings = cls.Settings.parse({**implied, **assignments})
     network = build_network(backbone).to(arithmetic.device)
     return cls(network, backbone_named(backbone), settings, arithmetic).to(arithmetic.device)

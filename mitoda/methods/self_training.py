@@ -1,0 +1,141 @@
+"""mitoda's own method: volumetric self-training.
+
+Inter-section consistency enforced over the whole stack. A network learns from the source alone first. Then, in rounds,
+its running average predicts the whole unlabelled volume; the probabilities are averaged over both visits of a section
+(DA-ISC) and smoothed along the section axis; what is sure becomes a pseudo label, what is not is ignored, components
+too small for a mitochondrion become background; and the network goes on with the source and the labelled target side by
+side, under the same strong draws. The loss is the paper's L_s on both,
+
+    L = CE(s_i) + CE(s_i+m) + CE(r)  +  w [CE(s_j, p_j) + CE(s_j+n, p_j+n) + CE(r_j, p_j XOR p_j+n)],
+
+with the residual taught only where both pseudo labels are known. In the later rounds the level of probability that
+counts as the boundary is found in the target's own images: annotators draw along the outer membrane, where the image is
+darkest, so the level is taken whose contour is darkest (`relabelling.calibrate_level`). No label of the target enters
+anywhere.
+
+All lengths are nanometres: where sections are thick, smoothing fades out by itself.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mitoda.coarse import CoarseVolume, without_crumbs
+from mitoda.discriminators import gradient_norm_clipped
+from mitoda.losses import IGNORE, coverage_to_labels, pair_cross_entropy
+from mitoda.methods.method import (
+    Arithmetic,
+    LevelFinder,
+    Method,
+    MethodSettings,
+    detached,
+    target_of,
+    total,
+)
+from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch
+
+
+@dataclass(frozen=True)
+class SelfTrainingSettings(MethodSettings):
+    """Found on VNC III → Lucchi; `weights/README.md` has the log."""
+
+    supervised_share: float = 0.25
+    """Share of the run on the source alone."""
+    rounds: int = 8
+    """Times the target is labelled anew; each round takes an equal share of the rest."""
+    round_rate: float = 0.5
+    """Learning rate at the start of each round, as a factor of the first."""
+    target_weight: float = 1.0
+    """w, of the target's loss."""
+    smoothing: float = 15.0
+    """Standard deviation of the Gaussian along the sections, nanometres."""
+    high: float = 0.6
+    """Probability from which a pixel is taught as mitochondrion, in rounds that are not calibrated."""
+    low: float = 0.35
+    """Probability below which a pixel is taught as background, in rounds that are not calibrated."""
+    calibrated_share: float = 0.5
+    """Share of the rounds, the last ones, whose level is found in the images."""
+    band: float = 0.25
+    """In calibrated rounds background lies this far below the level."""
+    smallest: float = 8e5
+    """Components below this many nm³ become background in rounds that are not calibrated (400 voxels of 20 × 20 × 5)."""
+    smallest_calibrated: float = 3e6
+    """The same in the calibrated rounds."""
+
+
+class SelfTraining(Method):
+    """The default method."""
+
+    Settings: ClassVar[type[MethodSettings]] = SelfTrainingSettings
+    title: ClassVar[str] = "mitoda: volumetric self-training"
+
+    def __init__(
+        self, network: PairNetwork, backbone: Backbone, settings: SelfTrainingSettings, arithmetic: Arithmetic
+    ) -> None:
+        super().__init__(network, backbone, settings, arithmetic)
+        self.settings = settings
+        self.smoothing = settings.smoothing
+
+    def round_of(self, progress: float) -> int:
+        """0 while the source is learnt, then 1 to `rounds`."""
+        s = self.settings
+        if progress < s.supervised_share:
+            return 0
+        share = (progress - s.supervised_share) / max(1 - s.supervised_share, 1e-9)
+        return min(s.rounds, 1 + math.floor(share * s.rounds))
+
+    def rate(self, progress: float) -> float:
+        """Poly over the supervised part, and again, from a lower start, over each round."""
+        s = self.settings
+        if progress < s.supervised_share:
+            return (1 - progress / s.supervised_share) ** 0.9
+        length = (1 - s.supervised_share) / s.rounds
+        within = (progress - s.supervised_share) / length - (self.round_of(progress) - 1)
+        return s.round_rate * max(1 - within, 0.0) ** 0.9
+
+    def is_calibrated(self, round_number: int) -> bool:
+        """Whether a round finds its level in the images."""
+        return round_number > self.settings.rounds * (1 - self.settings.calibrated_share)
+
+    def relabel(self, coarse: CoarseVolume, round_number: int, find_level: LevelFinder) -> PseudoLabels:
+        """Label the target anew from its smoothed prediction."""
+        s = self.settings
+        high, low, smallest = s.high, s.low, s.smallest
+        if self.is_calibrated(round_number):
+            high, smallest = find_level(s.high), s.smallest_calibrated
+            low = high - s.band
+        kept = without_crumbs(coarse, high, smallest)
+        return PseudoLabels(kept, coarse.first_section, coarse.cell, low, high)
+
+    def update(
+        self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
+    ) -> dict[str, Tensor]:
+        """One step on the source and, once it has labels, on the target, in one batch."""
+        self.optimizers["network"].zero_grad(set_to_none=True)
+        labels = coverage_to_labels(source.coverage, self.network.grid)
+        pseudo = target_of(target).pseudo_labels
+        if pseudo is None:
+            losses = pair_cross_entropy(self.predict(source.images), labels)
+        else:
+            B = len(labels)
+            output = self.predict(torch.cat([source.images, target_of(target).images]))
+            losses = pair_cross_entropy(part(output, slice(0, B)), labels)
+            taught = pair_cross_entropy(part(output, slice(B, None)), pseudo)
+            weight = self.settings.target_weight
+            losses |= {f"target_{name}": weight * loss for name, loss in taught.items()}
+        total(losses).backward()
+        gradient_norm_clipped(self.network, self.settings.gradient_norm)
+        self.optimizers["network"].step()
+        if pseudo is not None:
+            losses["target_ignored"] = (pseudo == IGNORE).float().mean()
+        return detached(losses)
+
+
+def part(output: PairOutput, which: slice) -> PairOutput:
+    """Logits of part of a batch."""
+    residual = output.residual[which] if output.residual is not None else None
+    return output._replace(first=output.first[which], second=output.second[which], residual=residual)

@@ -1,0 +1,141 @@
+"""The page a training leaves: its settings, its losses, and what its weights make of the target."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mitoda.adaptation import AdaptationPlan, Prepared
+from mitoda.checkpoints import load_weights
+from mitoda.geometry import Geometry
+from mitoda.inference import InferenceSettings, predict_sections
+from mitoda.networks import backbone_named
+from mitoda.report import curve_figure, overlay, write_report
+from mitoda.training import Finished, read_log
+from mitoda.volumes import ArrayVolume, Volume
+
+PICTURES = 3
+"""Sections of the target that are shown."""
+PICTURE_SIDE = 1024
+"""Pixels; of larger sections the middle is shown."""
+
+
+def loss_records(folder: Path) -> list[dict[str, Any]]:
+    """Losses of a run's log, one flat record for each line: step and loss by name."""
+    return [
+        {"step": record["step"], **record["losses"]} for record in read_log(folder) if record.get("losses")
+    ]
+
+
+def draw_curves(folder: Path) -> None:
+    """Write `curves.png` into a run's folder; nothing before the first line of the log."""
+    records = loss_records(folder)
+    if records:
+        curve_figure(records, folder / "curves.png")
+
+
+def write_run_report(
+    plan: AdaptationPlan,
+    prepared: Prepared,
+    folder: Path,
+    finished: Finished,
+    device: torch.device,
+    *,
+    bfloat16: bool = False,
+    pictures: bool = True,
+) -> Path:
+    """Write `report.html` (and `curves.png`) into a run's folder.
+
+    Parameters
+    ----------
+    pictures : bool
+        Whether to predict a few target sections with the weights saved last and to show them. No label is read.
+
+    Returns
+    -------
+    Path
+        Of the page.
+    """
+    settings = asdict(plan)
+    shown = settings.pop("training")
+    state = "complete" if finished.complete else "stopped before its end"
+    notes = [
+        f"{finished.step} steps in {finished.seconds:.0f} s, {state}. The weights are averaged over the last steps; no "
+        "label of the target was read"
+        + (" except as the oracle's training labels." if plan.training.method == "oracle" else ".")
+    ]
+    return write_report(
+        folder,
+        f"mitoda adapt: {plan.training.method} on {plan.training.backbone}",
+        settings={**settings, **shown},
+        records=loss_records(folder),
+        tables={"Geometry": _geometry_table(prepared)},
+        pictures=_pictures(prepared, finished.weights, device, bfloat16) if pictures else (),
+        notes=notes,
+    )
+
+
+def _geometry_table(prepared: Prepared) -> dict[str, object]:
+    geometry = prepared.geometry
+    rows: dict[str, object] = {
+        "working pixel": f"{geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm",
+        "pairs": f"{prepared.info.spacing:g} nm apart",
+    }
+    for name, pairs in (("source", prepared.source), ("target", prepared.target)):
+        size = pairs.volume.voxel_size
+        rows[name] = {
+            "sections, rows, columns": " × ".join(map(str, pairs.volume.shape)),
+            "voxel (nm)": " × ".join(f"{length:g}" for length in size) if size else None,
+            "stride": pairs.stride,
+            "resampled by": f"{1 / pairs.scale[0]:.3f} × {1 / pairs.scale[1]:.3f}",
+        }
+    return rows
+
+
+def _pictures(
+    prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool
+) -> list[tuple[str, np.ndarray]]:
+    """Predict sections spread over the target, and draw the masks over them."""
+    network, info = load_weights(weights)
+    target = prepared.target
+    sections = target.volume.shape[0]
+    drawn = []
+    for k in sorted({(2 * place + 1) * sections // (2 * PICTURES) for place in range(PICTURES)}):
+        near, index = neighbourhood(target.volume, k, target.stride, info.spacing)
+        predicted = predict_sections(
+            network,
+            backbone_named(info.backbone),
+            Geometry(info.pixel, info.spacing),
+            near,
+            InferenceSettings(bfloat16=bfloat16),
+            device,
+        )
+        mask = list(predicted)[index] >= info.threshold
+        rows, columns = (_middle(size) for size in mask.shape)
+        caption = f"section {k}, {mask.mean():.1%} predicted as mitochondrion"
+        drawn.append((caption, overlay(near.read(index, rows, columns), mask[rows, columns])))
+    return drawn
+
+
+def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[ArrayVolume, int]:
+    """Cut section `k` and its partners `stride` sections away out of a volume, as neighbours `spacing` nm apart.
+
+    Both visits of the section are in it, so it is predicted as in the whole volume, at the cost of three sections.
+
+    Returns
+    -------
+    ArrayVolume, int
+        The sections, and which of them is `k`.
+    """
+    chosen = sorted({n for n in (k - stride, k, k + stride) if 0 <= n < volume.shape[0]})
+    voxel_size = volume.voxel_size
+    if voxel_size is not None:
+        voxel_size = (spacing, *voxel_size[1:])
+    return ArrayVolume(np.stack([volume.read(n) for n in chosen]), voxel_size, volume.name), chosen.index(k)
+
+
+def _middle(size: int) -> slice:
+    start = max(0, (size - PICTURE_SIDE) // 2)
+    return slice(start, start + PICTURE_SIDE)

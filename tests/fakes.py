@@ -1,0 +1,114 @@
+"""Stand-ins that force a property: networks small or local enough to reason about, volumes that count or refuse."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mitoda.checkpoints import WeightsInfo, save_weights
+from mitoda.networks import (
+    BACKBONES,
+    Backbone,
+    PairNetwork,
+    PairOutput,
+    SectionFeatures,
+    Widths,
+    build_network,
+)
+from mitoda.volumes import Volume
+from mitoda.volumes.volume import EVERYTHING
+
+TINY_WIDTHS = Widths((4, 6), (8, 8, 8), (8, 6, 4, 4))
+
+
+def tiny_network(grid: int = 1, seed: int = 0) -> PairNetwork:
+    """A pair network of a few channels with random weights."""
+    torch.manual_seed(seed)
+    return PairNetwork(TINY_WIDTHS, grid, affine=True, learnt_upsampling=grid == 1).eval()
+
+
+def recipe(grid: int = 1, normalisation: str = "standard", whole: int = 1 << 30) -> Backbone:
+    """The backbone that belongs to a fake network."""
+    return replace(
+        BACKBONES["compact"],
+        widths=TINY_WIDTHS,
+        grid=grid,
+        learnt_upsampling=grid == 1,
+        normalisation=normalisation,
+        whole_section_pixels=whole,
+    )
+
+
+class LocalNetwork(nn.Module):
+    """Each pixel of both masks depends on that pixel of both sections alone, so tiles cannot matter.
+
+    Logit of the first section: 2a + b; of the second: 2b − a, for grey values a and b.
+    """
+
+    grid = 1
+    multiple = 16
+
+    def encode(self, section: Tensor) -> SectionFeatures:
+        """The grey values themselves."""
+        return SectionFeatures(section, section)
+
+    def decode(self, first: SectionFeatures, second: SectionFeatures, residual: bool = True) -> PairOutput:
+        """The two formulas."""
+        a, b = first.fine, second.fine
+        logits = [torch.cat([torch.zeros_like(a), x], dim=1) for x in (2 * a + b, 2 * b - a)]
+        return PairOutput(logits[0], logits[1], None, a, (a, b), (a, b))
+
+
+class CountingVolume:
+    """Passes reads on, and remembers which sections were read and on which threads."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+        self.name, self.shape, self.dtype = volume.name, volume.shape, volume.dtype
+        self.voxel_size = volume.voxel_size
+        self.sections: list[int] = []
+        self._lock = threading.Lock()
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """See `Volume.read`."""
+        with self._lock:
+            self.sections.append(section)
+        return self.volume.read(section, rows, columns)
+
+
+class UnreadableVolume:
+    """Has a shape, and fails the test when anything of it is read."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.name, self.shape, self.dtype = "forbidden", volume.shape, volume.dtype
+        self.voxel_size = volume.voxel_size
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Never to be called."""
+        raise AssertionError(f"section {section} of a volume nobody may read was read")
+
+
+class BrokenVolume(CountingVolume):
+    """Fails at one section, as a damaged file does."""
+
+    def __init__(self, volume: Volume, broken: int) -> None:
+        super().__init__(volume)
+        self.broken = broken
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """See `Volume.read`."""
+        if section == self.broken:
+            raise OSError(f"section {section} cannot be read")
+        return super().read(section, rows, columns)
+
+
+def compact_weights(path: Path, seed: int = 0, **changes: object) -> WeightsInfo:
+    """Write random weights of the compact backbone, for 10 nm pixels and pairs 20 nm apart; return what they say."""
+    torch.manual_seed(seed)
+    values: dict[str, object] = {"backbone": "compact", "pixel": (10.0, 10.0), "spacing": 20.0, **changes}
+    info = WeightsInfo(**values)  # type: ignore[arg-type]
+    save_weights(path, build_network("compact"), info)
+    return info

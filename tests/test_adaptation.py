@@ -1,0 +1,200 @@
+"""Plans: saved and read, opened with labels only where they may be, and what is derived from voxel sizes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mitoda import adaptation
+from mitoda.adaptation import AdaptationPlan, extended, load_plan, open_domain, prepare, split_spec
+from mitoda.errors import FileError, InputError
+from mitoda.methods import METHODS
+from mitoda.run_report import neighbourhood, write_run_report
+from mitoda.training import Finished, TrainingSettings
+from mitoda.volumes import ArrayVolume, write_sections
+
+TRAINING = TrainingSettings(steps=2, patch=128, batch_size=1, workers=1, assignments={"consistency": "0.2"})
+
+
+@pytest.fixture
+def files(tmp_path, source_phantom, target_phantom):
+    """Both phantoms as files: source.tif, source_mask.tif, target.tif, target_mask.tif."""
+    for name, (image, label) in (("source", source_phantom), ("target", target_phantom)):
+        for path, volume in ((f"{name}.tif", image), (f"{name}_mask.tif", label)):
+            write_sections(tmp_path / path, volume.array, volume.shape, volume.dtype, volume.voxel_size)
+    return tmp_path
+
+
+def plan_for(files, **changes) -> AdaptationPlan:
+    """From the source phantom to the target phantom."""
+    plan = AdaptationPlan(
+        f"{files / 'source.tif'}:{files / 'source_mask.tif'}", str(files / "target.tif"), TRAINING
+    )
+    return replace(plan, **changes)
+
+
+def test_a_plan_survives_the_disk(tmp_path):
+    """All fields, with tuples as tuples."""
+    plan = AdaptationPlan(
+        "vnc3", "stack.tif", TRAINING, target_voxel_size=(10.0, 5.0, 5.0), spacing=40.0, invert_target=True
+    )
+    plan.save(tmp_path)
+    assert load_plan(tmp_path) == plan
+
+
+def test_a_folder_without_a_run_or_with_another_versions_is_refused(tmp_path):
+    """Missing, not JSON, or with fields nobody knows."""
+    with pytest.raises(FileError, match=r"holds no run of 'mitoda adapt': there is no run.json"):
+        load_plan(tmp_path)
+    AdaptationPlan("a", "b", TRAINING).save(tmp_path)
+    values = json.loads((tmp_path / "run.json").read_text())
+    for text in ("{", json.dumps({**values, "colour": 1}), json.dumps({"source": "a"}), "[]"):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(FileError, match=r"cannot be read .*another version of mitoda"):
+            load_plan(tmp_path)
+
+
+def test_a_run_is_extended_by_steps_or_minutes():
+    """One replaces the other; neither leaves the plan as it is."""
+    plan = AdaptationPlan("a", "b", TRAINING)
+    assert extended(plan, None, None) is plan
+    assert (extended(plan, 9, None).training.steps, extended(plan, 9, None).training.minutes) == (9, None)
+    assert (extended(plan, None, 2.5).training.steps, extended(plan, None, 2.5).training.minutes) == (
+        None,
+        2.5,
+    )
+
+
+def test_strides_scale_and_licence_are_derived(files):
+    """50 nm sections with 10 nm sections: strides 1 and 5; the target's pixels; nobody's data but the person's."""
+    prepared = prepare(plan_for(files))
+    assert (prepared.source.stride, prepared.target.stride) == (1, 5)
+    assert prepared.geometry.spacing == prepared.info.spacing == 50.0
+    assert prepared.info.pixel == pytest.approx(prepared.target.volume.voxel_size[1:])
+    assert prepared.target.scale == (1.0, 1.0)
+    assert prepared.info.licence == "of the person's own data"
+    assert prepared.info.method == "isc"
+
+
+def test_a_target_stride_that_is_given_is_what_the_weights_remember(files):
+    """`mitoda segment` derives its stride from the weights' spacing: 2 sections of 10 nm are 20 nm."""
+    prepared = prepare(plan_for(files, target_stride=2, source_stride=1))
+    assert prepared.target.stride == 2
+    assert prepared.info.spacing == pytest.approx(20.0)
+    for wrong, message in ((0, "at least 1; got 0"), (8, "too few for pairs 8 sections apart")):
+        with pytest.raises(InputError, match=message):
+            prepare(plan_for(files, target_stride=wrong))
+
+
+def test_labels_of_the_target_are_opened_by_the_oracle_and_nobody_else(files, monkeypatch):
+    """Every label file that is opened is recorded: the source's for all methods, the target's for the oracle alone."""
+    opened = []
+    original = adaptation.open_labels
+
+    def record(path, **options):
+        opened.append(str(path))
+        return original(path, **options)
+
+    monkeypatch.setattr(adaptation, "open_labels", record)
+    for name, method in METHODS.items():
+        opened.clear()
+        training = replace(TRAINING, method=name, assignments={})
+        target = str(files / "target.tif")
+        if method.labels_from == "target":
+            prepared = prepare(
+                plan_for(files, training=training, target=f"{target}:{files / 'target_mask.tif'}")
+            )
+            assert opened == [str(files / "target_mask.tif")]
+            assert prepared.source.volume.name == target
+        else:
+            prepared = prepare(plan_for(files, training=training))
+            assert opened == [str(files / "source_mask.tif")]
+            assert not hasattr(prepared.target, "labels")
+    with pytest.raises(InputError, match="has no labels; give IMAGES:LABELS"):
+        prepare(plan_for(files, training=replace(TRAINING, method="oracle", assignments={})))
+
+
+def test_a_missing_voxel_size_names_the_option(tmp_path):
+    """Source and target each by theirs; given, they open."""
+    array = np.zeros((2, 64, 64), np.uint8)
+    for name in ("a", "b", "m"):
+        write_sections(tmp_path / f"{name}.tif", array, array.shape, array.dtype, None)
+    plan = AdaptationPlan(f"{tmp_path / 'a.tif'}:{tmp_path / 'm.tif'}", str(tmp_path / "b.tif"), TRAINING)
+    with pytest.raises(InputError, match=r"a.tif is not in its metadata; give --source-voxel-size Z Y X"):
+        prepare(plan)
+    plan = replace(plan, source_voxel_size=(50.0, 5.0, 5.0))
+    with pytest.raises(InputError, match=r"b.tif is not in its metadata; give --target-voxel-size Z Y X"):
+        prepare(plan)
+    assert prepare(replace(plan, target_voxel_size=(50.0, 5.0, 5.0))).target.stride == 1
+    with pytest.raises(InputError, match="voxel sizes are nanometres"):
+        prepare(replace(plan, target_voxel_size=(0.05, 0.005, 0.005)))
+
+
+def test_images_and_labels_are_split_at_the_colon_that_fits(tmp_path, monkeypatch):
+    """A Windows drive does not count; among several colons the one between two files does; short names work."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a:b.tif", "c.tif", "s", "m"):
+        (tmp_path / name).touch()
+    assert split_spec("a:b.tif:c.tif") == ("a:b.tif", "c.tif")
+    assert split_spec("s:m") == ("s", "m")
+    assert split_spec(r"C:\data\x.tif:y.tif") == (r"C:\data\x.tif", "y.tif")
+    assert split_spec("gone.tif:missing.tif") == ("gone.tif", "missing.tif")
+    with pytest.raises(InputError, match="has no labels; give IMAGES:LABELS"):
+        split_spec("c.tif")
+
+
+def test_the_contrast_of_a_target_can_be_inverted(files):
+    """--invert reads 255 − v."""
+    plain, inverted = (
+        open_domain(str(files / "target.tif"), labelled=False, invert=i).volume for i in (False, True)
+    )
+    assert np.array_equal(255 - plain.read(3), inverted.read(3))
+
+
+def test_a_report_predicts_a_section_as_the_whole_volume_would(target_phantom, tmp_path):
+    """Section k with its two partners gives k the same probability as streaming the whole stack."""
+    from fakes import recipe, tiny_network
+
+    from mitoda.geometry import Geometry
+    from mitoda.inference import InferenceSettings, predict_sections
+
+    volume, _ = target_phantom
+    geometry = Geometry(volume.voxel_size[1:], 3 * volume.voxel_size[0])
+    arguments = InferenceSettings(), torch.device("cpu")
+    whole = list(predict_sections(tiny_network(), recipe(), geometry, volume, *arguments))
+    for k in (0, 4, 7):
+        near, index = neighbourhood(volume, k, 3, geometry.spacing)
+        part = list(predict_sections(tiny_network(), recipe(), geometry, near, *arguments))
+        assert np.allclose(part[index], whole[k], atol=1e-6)
+
+
+def test_the_report_has_settings_geometry_curves_and_three_pictures(files, tmp_path):
+    """One page that needs no other file; without pictures nothing is predicted."""
+    from fakes import compact_weights
+
+    prepared = prepare(plan_for(files))
+    compact_weights(tmp_path / "weights.safetensors", pixel=(10.0, 10.0), spacing=50.0)
+    lines = [
+        {"step": s, "seconds": 1.0, "progress": 0.5, "lr": 1e-3, "losses": {"first": 1 / s}}
+        for s in (1, 2, 3)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
+    arguments = plan_for(files), prepared, tmp_path, finished, torch.device("cpu")
+    page = write_run_report(*arguments).read_text()
+    for text in ("isc", "assignments.consistency", "50 nm apart", "stride", "section 4", "3 steps"):
+        assert text in page
+    assert page.count("data:image/png;base64") == 1 + 3
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert write_run_report(*arguments, pictures=False).read_text().count("data:image/png;base64") == 1
+
+
+def test_volumes_in_memory_can_be_cut_around_a_section():
+    """Partners outside the stack are left out; without a voxel size none is made up."""
+    volume = ArrayVolume(np.arange(5, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2))
+    near, index = neighbourhood(volume, 1, 2, 50.0)
+    assert near.array[:, 0, 0].tolist() == [1, 3]
+    assert index == 0
+    assert near.voxel_size is None

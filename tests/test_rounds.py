@@ -1,0 +1,79 @@
+"""Rounds of a method that labels the target itself: the loop's side of it."""
+
+import json
+
+import pytest
+import torch
+
+from mitoda.checkpoints import WeightsInfo, load_weights
+from mitoda.methods import Arithmetic
+from mitoda.patches import LabelledPairs, UnlabelledPairs
+from mitoda.training import Finished, RoundBegun, TrainingSettings, adapt
+
+CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
+
+
+class Stop:
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture
+def run(tmp_path, source_phantom, target_phantom):
+    """Train mitoda's method for eight steps: two on the source, then three rounds of two."""
+    (source, labels), (target, _) = source_phantom, target_phantom
+
+    def train(name, resume=False, should_stop=lambda: False):
+        settings = TrainingSettings(
+            method="mitoda",
+            steps=8,
+            patch=128,
+            batch_size=1,
+            assignments={"supervised_share": "0.25", "rounds": "3", "smoothing": "15"},
+        )
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        events = adapt(
+            settings,
+            LabelledPairs(source, 1, labels=labels),
+            UnlabelledPairs(target, 5),
+            folder,
+            WeightsInfo("compact", (5.0, 5.0), 50.0),
+            CPU,
+            resume=resume,
+            should_stop=should_stop,
+        )
+        return folder, list(events)
+
+    return train
+
+
+def test_each_round_labels_the_target_anew(run):
+    """Three rounds begin after a quarter of the run; what they taught is logged, and smoothing is saved."""
+    folder, events = run("whole")
+    begun = [event for event in events if isinstance(event, RoundBegun)]
+    assert [(event.step, event.round) for event in begun] == [(2, 1), (4, 2), (6, 3)]
+    assert all(0 <= event.foreground + event.ignored <= 1 for event in begun)
+    logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [record["round"] for record in logged if "round" in record] == [1, 2, 3]
+    assert load_weights(folder / "weights.safetensors")[1].smoothing == 15.0
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.complete
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_resumed_in_any_round_it_ends_the_same_to_the_last_bit(run, steps):
+    """Interrupted before the first round, within one, or at the start of one, nothing differs in the end."""
+    whole, _ = run("whole")
+    broken, _ = run("broken", should_stop=Stop(steps))
+    run("broken", resume=True)
+    expected = load_weights(whole / "weights.safetensors")[0].state_dict()
+    found = load_weights(broken / "weights.safetensors")[0].state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
