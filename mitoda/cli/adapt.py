@@ -33,8 +33,14 @@ def adapt(
         str, typer.Option(help="Labelled volume: a fetched data set, or IMAGES:LABELS.")
     ] = "vnc3",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")] = Path("run"),
-    method: Annotated[str, typer.Option(help="isc, isc-i … isc-v, source-only or oracle.")] = "isc",
-    backbone: Annotated[str, typer.Option(help="compact or codetection.")] = "compact",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="mitoda, isc (DA-ISC; its ablation: isc-i … isc-v), da-vsn, damt-net, ualr, adaptsegnet, dann, y-net, "
+            "source-only or oracle."
+        ),
+    ] = "mitoda",
+    backbone: Annotated[str, typer.Option(help="compact, codetection, rsunet or unet.")] = "compact",
     minutes: Annotated[
         float | None, typer.Option(help=f"Length of the run. Default {DEFAULT_MINUTES:.0f}, unless --steps.")
     ] = None,

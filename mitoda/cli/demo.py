@@ -10,6 +10,7 @@ from mitoda.cli.terminal import say
 SEED = 5
 STEPS = 130
 PATCH = 256
+EMA_DECAY = 0.98
 """Enough for the drawn volumes: about two minutes on two cores."""
 
 
@@ -34,11 +35,11 @@ def demo(
     plan = AdaptationPlan(
         source=f"{out / 'source.tif'}:{out / 'source_mask.tif'}",
         target=str(out / "target.tif"),
-        training=TrainingSettings(method="isc", steps=steps, patch=PATCH, ema_decay=0.98, seed=SEED),
+        training=TrainingSettings(method="isc", steps=steps, patch=PATCH, ema_decay=EMA_DECAY, seed=SEED),
     )
     say(
-        f"$ mitoda adapt --source {plan.source} --target {plan.target} --steps {steps} --patch {PATCH} "
-        f"--out {out / 'run'}"
+        f"$ mitoda adapt --source {plan.source} --target {plan.target} --method isc --steps {steps} "
+        f"--patch {PATCH} --ema {EMA_DECAY:g} --seed {SEED} --out {out / 'run'}"
     )
     run_plan(plan, out / "run", device, overwrite=overwrite)
     mask, weights = out / "mask.tif", out / "run" / "weights.safetensors"

@@ -53,6 +53,8 @@ class TwoDomainMethod(Method):
     source_answer: ClassVar[float] = SOURCE
     target_answer: ClassVar[float] = TARGET
     """What a discriminator should answer for each domain."""
+    reads_residual: ClassVar[bool] = False
+    """Whether a target loss or a discriminator looks at the residual of a target pair."""
 
     def __init__(
         self, network: PairNetwork, backbone: Backbone, settings: MethodSettings, arithmetic: Arithmetic
@@ -96,21 +98,27 @@ class TwoDomainMethod(Method):
         losses = self.source_losses(source_output, labels, source.images, progress)
         total(losses).backward()
 
-        target_output = self.predict(patches.images, residual=False)
-        target_losses = self.adversarial_losses(target_output)
-        target_losses |= self.target_losses(target_output, patches.images, progress)
-        if target_losses:
-            total(target_losses).backward()
-            losses |= target_losses
+        if self.looks_at_target:
+            target_output = self.predict(patches.images, residual=self.reads_residual)
+            target_losses = self.adversarial_losses(target_output)
+            target_losses |= self.target_losses(target_output, patches.images, progress)
+            if target_losses:
+                total(target_losses).backward()
+                losses |= target_losses
 
-        set_trainable(self.judges, True)
-        losses |= self.discriminate(source_output, target_output)
+            set_trainable(self.judges, True)
+            losses |= self.discriminate(source_output, target_output)
 
         for network in (self.network, *self.companions.values(), *self.judges.values()):
             gradient_norm_clipped(network, self.gradient_norm)
         for optimizer in self.optimizers.values():
             optimizer.step()
         return detached(losses)
+
+    @property
+    def looks_at_target(self) -> bool:
+        """Whether a step runs the target at all; with every loss on it switched off it need not."""
+        return True
 
     def source_losses(
         self, output: PairOutput, labels: Tensor, images: Tensor, progress: float
@@ -152,7 +160,7 @@ class TwoDomainMethod(Method):
         for name in self.judges:
             pair = (from_source[name], from_target[name])
             real, adapted = self.decide(name, torch.cat(pair)).split([len(maps) for maps in pair])
-            losses[name] = (
+            losses[f"discriminator_{name}"] = (
                 domain_loss(real, self.source_answer) + domain_loss(adapted, self.target_answer)
             ) / 2
         losses |= self.discriminator_penalties()
