@@ -16,7 +16,6 @@ LEVELS = np.arange(0.30, 0.91, 0.05)
 """Levels of probability among which the boundary is sought."""
 
 
-
 @dataclass(frozen=True)
 class CoarseVolume:
     """Foreground probabilities of a slab of a volume on the network's output grid."""

@@ -309,9 +309,7 @@ def predict_maps(
             for first, second in (pair for pair in pairs if pair[1] == j):
                 other = features if first == j else kept.get(first) or predictor.encode(prepared[first])
                 maps = predictor.decode(other, features)
-                for k, probability in zip(
-                    {first: 0, second: 1}, maps if first != second else maps[:1], strict=True
-                ):
+                for k, probability in zip((first, second), maps, strict=True):
                     total, visits = sums.get(k, (0.0, 0))
                     sums[k] = (total + probability, visits + 1)
             while following < sections and last_use[following] <= j:

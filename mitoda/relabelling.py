@@ -20,6 +20,8 @@ from mitoda.volumes import Volume
 
 VOXELS_LIMIT = 400_000_000
 """Grid voxels labelled at a time (400 MB); of a larger volume a slab of sections is, another one each round."""
+
+
 def choose_slab(sections: int, pixels: int, seed: int, limit: int = VOXELS_LIMIT) -> range:
     """Choose which sections to label: all, or a slab at a random place where all would be too many."""
     depth = max(2, min(sections, limit // max(pixels, 1)))

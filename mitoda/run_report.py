@@ -114,7 +114,8 @@ def _pictures(
         )
         mask = list(predicted)[index] >= info.threshold
         rows, columns = (_middle(size) for size in mask.shape)
-        caption = f"section {k}, {mask.mean():.1%} predicted as mitochondrion"
+        unsmoothed = " before smoothing along the sections" if info.smoothing else ""
+        caption = f"section {k}, {mask.mean():.1%} predicted as mitochondrion{unsmoothed}"
         drawn.append((caption, overlay(near.read(index, rows, columns), mask[rows, columns])))
     return drawn
 

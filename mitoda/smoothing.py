@@ -45,7 +45,9 @@ def smooth_along_sections(maps: Iterable[Tensor], sigma: float, first: int, star
     centre = start
 
     def smoothed_at(centre: int) -> Tensor:
-        near = [(weights[abs(number - centre)], one) for number, one in window if abs(number - centre) <= reach]
+        near = [
+            (weights[abs(number - centre)], one) for number, one in window if abs(number - centre) <= reach
+        ]
         total = sum(weight for weight, _ in near)
         result = near[0][1] * (near[0][0] / total)
         for weight, one in near[1:]:

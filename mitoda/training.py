@@ -212,7 +212,9 @@ class Run:
         if self.method.restart_average:  # the method has begun a fresh network
             self.averaged = 0
             self.method.restart_average = False
-        decay = min(self.settings.ema_decay, (1 + self.averaged) / (10 + self.averaged)) if self.averaged else 0.0
+        decay = (
+            min(self.settings.ema_decay, (1 + self.averaged) / (10 + self.averaged)) if self.averaged else 0.0
+        )
         self.averaged += 1
         averaged: list[torch.Tensor] = list(self.average.parameters())
         current = [parameter.detach() for parameter in self.method.network.parameters()]
@@ -381,9 +383,12 @@ def _loop(
         if int(run.progress * run.settings.keep) > int(before * run.settings.keep):
             yield _keep(run, source_pairs, target)
         if run.seconds - last_save > 60 * run.settings.checkpoint_minutes:
+            check_finite(tally.means(), run.step)
             run.save()
             last_save = run.seconds
             yield Saved(run.step, run.weights_path)
+    if tally.steps:  # stopped between two lines of the log
+        yield _report(run, tally, run.set_learning_rates())
     run.save()
     yield Saved(run.step, run.weights_path)
     yield Finished(run.step, run.seconds, run.progress >= 1.0, run.weights_path)
@@ -435,15 +440,20 @@ class Tally:
         return {name: float(value) / self.steps for name, value in self._sums.items()}
 
 
-def _report(run: Run, tally: Tally, rate: float) -> StepsDone:
-    """Append to the log; refuse to go on with losses that are not finite."""
-    losses = tally.means()
+def check_finite(losses: dict[str, float], step: int) -> None:
+    """Refuse to go on, or to save, with losses that are not finite."""
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
         raise MitodaError(
-            f"training diverged: the loss '{bad[0]}' is not finite at step {run.step}; give a smaller "
+            f"training diverged: the loss '{bad[0]}' is not finite at step {step}; give a smaller "
             "--set learning_rate=…, or resume from the last checkpoint"
         )
+
+
+def _report(run: Run, tally: Tally, rate: float) -> StepsDone:
+    """Append a line to the log."""
+    losses = tally.means()
+    check_finite(losses, run.step)
     speed = tally.steps / max(run.seconds - tally.since, 1e-9)
     if run.settings.steps is not None:
         left = (run.settings.steps - run.step) / speed

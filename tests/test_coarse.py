@@ -82,7 +82,9 @@ def test_maps_are_brought_to_pixels_in_place():
     averaged = fine.reshape(16, 4, 20, 4).mean((1, 3))
     found = to_pixels(coarse((averaged * 255).astype(np.uint8)[None]), 0, (64, 80))
     assert found.shape == (64, 80)
-    assert np.count_nonzero((found > 0.5) != (fine > 0.5)) <= 4  # at most the corners, which bilinear rounds off
+    assert (
+        np.count_nonzero((found > 0.5) != (fine > 0.5)) <= 4
+    )  # at most the corners, which bilinear rounds off
     assert np.allclose(ndimage.center_of_mass(found), ndimage.center_of_mass(fine), atol=0.05)
 
 

@@ -94,7 +94,7 @@ def test_both_sections_reach_each_mask():
 
 def test_a_section_of_the_wrong_size_is_refused_with_both_numbers():
     """Sides that the poolings cannot halve are an error that names them."""
-    with pytest.raises(InputError, match="100×64.*divisible by 64"):
+    with pytest.raises(InputError, match=r"100×64.*divisible by 64"):
         build_network("compact").encode(torch.zeros(1, 1, 100, 64))
 
 

@@ -62,7 +62,7 @@ class SelfTrainingSettings(MethodSettings):
     band: float = 0.25
     """In calibrated rounds background lies this far below the level."""
     smallest: float = 8e5
-    """Components below this many nm³ become background in rounds that are not calibrated (400 voxels of 20 × 20 × 5)."""
+    """Components below this many nm³ become background in rounds not calibrated (400 voxels of 20 × 20 × 5 nm)."""
     smallest_calibrated: float = 3e6
     """The same in the calibrated rounds."""
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 from method_helpers import CPU, batches, build
 
+from mitoda.augment import augmentation_named
 from mitoda.losses import SOURCE, domain_loss, probabilities
 from mitoda.methods import build_method
-from mitoda.patches import LabelledBatch
+from mitoda.patches import BatchSettings, BatchStream, LabelledPairs, UnlabelledPairs
+from mitoda.volumes import open_labels, open_volume
 
 
 def test_the_consistency_loss_gives_the_residual_decoder_no_gradient():
@@ -57,16 +59,33 @@ def test_one_batch_of_two_maps_is_the_mean_of_the_two_losses():
     assert torch.allclose(method.adversarial_losses(output)["adversarial_segmentation"], expected, rtol=1e-4)
 
 
-def test_the_start_of_isc_on_codetection_is_that_of_the_published_logs():
-    """First step of the published runs (four tasks): L_s 1.96–1.99, raw L_c 1.44, adversarial 0.687–0.689; within 5 %.
+@pytest.mark.parametrize("task", ["vnc3 to lucchi:testing", "vnc3 to lucchi:training"])
+def test_the_start_of_isc_on_codetection_is_that_of_the_published_logs(real_data, task):
+    """On real patches, in the mean of three seeds, the first losses are the logs': each within 5 %.
 
-    Masks of the logs are empty or full at random initialisation, so any image serves.
+    Published for both tasks: L_s 1.960, adversarial 0.689 and 0.687, raw L_c 1.44; a random network's masks depend on
+    its seed, and so do single values.
     """
-    torch.manual_seed(555)
-    method = build_method("isc", "codetection", {"consistency": "1", "rampup": "0"}, CPU)
-    source, target = batches(side=128)
-    coverage = source.coverage * 0
-    losses = method.update(LabelledBatch(source.images, coverage), target, progress=0.5)
-    assert float(losses["adversarial_segmentation"]) / 0.001 == pytest.approx(0.689, rel=0.05)
-    assert float(losses["adversarial_residual"]) / 0.001 == pytest.approx(0.687, rel=0.05)
-    assert float(losses["first"] + losses["second"] + losses["residual"]) == pytest.approx(1.96, rel=0.15)
+    source, target = first_batches(real_data, task.split(":")[1])
+    found = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        method = build_method("isc", "codetection", {"consistency": "1", "rampup": "0"}, CPU)
+        found.append(method.update(source, target, progress=0.5))
+    mean = {name: float(torch.stack([losses[name] for losses in found]).mean()) for name in found[0]}
+    assert mean["first"] + mean["second"] + mean["residual"] == pytest.approx(1.960, rel=0.05)
+    assert mean["adversarial_segmentation"] / 0.001 == pytest.approx(0.689, rel=0.05)
+    assert mean["adversarial_residual"] / 0.001 == pytest.approx(0.687, rel=0.05)
+    assert mean["consistency"] == pytest.approx(1.44, rel=0.05)
+
+
+def first_batches(real_data, half):
+    """Patches of 256 pixels as the published runs draw them: strides 1 and 10, min-max grey values."""
+    raw, labels = real_data / "vnc3" / "stack1" / "raw", real_data / "vnc3" / "stack1" / "mitochondria"
+    stream = BatchStream(
+        LabelledPairs(open_volume(raw), 1, labels=open_labels(labels)),
+        UnlabelledPairs(open_volume(real_data / "lucchi" / f"{half}.tif"), 10),
+        BatchSettings(1, 256, augmentation_named("paper"), "minmax", seed=555),
+        torch.device("cpu"),
+    )
+    return stream.assemble(stream.read(0), 0)

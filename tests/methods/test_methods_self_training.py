@@ -78,7 +78,7 @@ def test_the_target_teaches_as_its_pseudo_labels_say():
 
 
 def test_early_rounds_use_fixed_levels_and_late_ones_the_images():
-    """The first half of the rounds teaches from 0.6 and below 0.35; the last half from the level found and 0.25 below."""
+    """The first half of the rounds teaches from 0.6 and below 0.35, the last from the level found and 0.25 below it."""
     method = build("mitoda", rounds="4")
     volume = coarse(np.zeros((2, 4, 4), np.uint8))
     early = method.relabel(volume, 2, lambda fallback: 0.8)
