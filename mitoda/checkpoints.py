@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mitoda import __version__
 from mitoda.errors import FileError
@@ -56,7 +56,7 @@ def save_weights(
     }
     metadata = {"format": FORMAT, "mitoda": json.dumps(asdict(info))}
     with _replacing(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        partial.write_bytes(save(tensors, metadata=metadata))  # save_file would let nobody else read it
 
 
 @contextmanager

@@ -46,7 +46,7 @@ from mitoda.segmentation import SegmentationSettings, segment_volume
 from mitoda.volumes import open_labels, open_volume, write_sections
 
 CPU = torch.device("cpu")
-TINY = BenchSettings(("oracle", "source-only"), steps=3, patch=64)
+TINY = BenchSettings(("oracle", "source-only"), steps=3, patch=128)
 SMALL = {"source": (SOURCE, (3, 96, 96)), "target": (TARGET, (12, 96, 96)), "test": (TARGET, (7, 96, 96))}
 
 
@@ -329,7 +329,7 @@ def test_the_command_prints_table_and_protocol_and_writes_files(drawn, tmp_path,
     """Own volumes, two calls: the second prints JSON without training; CSV and figure are there."""
     own = [
         "bench", "--source", drawn.source, "--target", drawn.target, "--test", drawn.test, "--labels",
-        str(drawn.labels), "--methods", "source-only", "--steps", "2", "--patch", "64", "--device", "cpu", "-o",
+        str(drawn.labels), "--methods", "source-only", "--steps", "2", "--patch", "128", "--device", "cpu", "-o",
         str(tmp_path / "out"),
     ]  # fmt: skip
     files = ["--csv", str(tmp_path / "t.csv"), "--figure", str(tmp_path / "f.png")]

@@ -14,8 +14,6 @@ def weights(
     import json
     from dataclasses import asdict
 
-    from rich.table import Table
-
     from mitoda.bundled import DEFAULT, list_weights
     from mitoda.checkpoints import read_info
 
@@ -23,23 +21,14 @@ def weights(
     if as_json:
         typer.echo(json.dumps({name: asdict(info) for name, info in found.items()}, indent=2))
         return
-    table = Table()
-    for column in (
-        "name",
-        "method",
-        "source → target",
-        "pixel, spacing (nm)",
-        "licence of the data",
-        "scores and notes",
-    ):
-        table.add_column(column, overflow="fold")
     for name, info in found.items():
-        table.add_row(
-            f"{name} (default)" if name == DEFAULT else name,
-            f"{info.method}, {info.backbone}",
-            f"{info.source} → {info.target}" if info.target else info.source,
-            f"{info.pixel[0]:g} × {info.pixel[1]:g}, {info.spacing:g}",
-            info.licence,
-            "\n".join(f"{key}: {value}" for key, value in info.notes.items()),
-        )
-    stdout.print(table)
+        stdout.print(f"[bold]{name}[/bold]{' (the default of segment)' if name == DEFAULT else ''}")
+        facts = {
+            "method": f"{info.method} on {info.backbone}, {info.steps} steps in {info.seconds / 60:.0f} minutes",
+            "learnt from": f"{info.source} → {info.target}" if info.target else info.source,
+            "pixel": f"{info.pixel[0]:g} × {info.pixel[1]:g} nm, pairs {info.spacing:g} nm apart",
+            "licence": info.licence,
+            **info.notes,
+        }
+        for fact, value in facts.items():
+            stdout.print(f"  {fact:15} {value}", markup=False)

@@ -75,7 +75,7 @@ def test_the_levels_of_adaptsegnet_reach_their_own_layers():
 def test_adaptsegnet_with_one_level_is_the_ablation_of_da_isc():
     """Without the auxiliary level its losses are those of isc-ii, term for term."""
     single = build("adaptsegnet", auxiliary="0").update(*batches(), 0.5)
-    assert set(single) == SUPERVISED | {"adversarial_main", "main"}
+    assert set(single) == SUPERVISED | {"adversarial_main", "discriminator_main"}
     ablation = build("isc-ii").update(*batches(), 0.5)
     assert torch.allclose(single["first"], ablation["first"])
     assert float(single["adversarial_main"]) == pytest.approx(
@@ -124,7 +124,7 @@ def test_damt_net_reconstructs_only_after_its_warmup():
         for a, b in zip(before, method.companions["reconstruction"].parameters(), strict=True)
     )
     late = method.update(*batches(), progress=0.1)
-    adversarial = {"adversarial_label", "adversarial_feature", "label", "feature"}
+    adversarial = {"adversarial_label", "adversarial_feature", "discriminator_label", "discriminator_feature"}
     assert set(early) == SUPERVISED | adversarial
     assert set(late) == set(early) | {"reconstruction_source", "reconstruction_target"}
     assert float(late["reconstruction_source"]) == pytest.approx(5e-4 / 2, rel=0.7)
@@ -140,7 +140,9 @@ def test_damt_net_calls_the_source_one():
         assert torch.allclose(losses[f"adversarial_{name}"], 1e-3 * domain_loss(decision, 1.0))
         real = method.judges[name](method.judged(source)[name])
         expected = (domain_loss(real, 1.0) + domain_loss(decision, 0.0)) / 2
-        assert torch.allclose(method.discriminate(source, target)[name], expected, rtol=1e-4)
+        assert torch.allclose(
+            method.discriminate(source, target)[f"discriminator_{name}"], expected, rtol=1e-4
+        )
 
 
 def test_the_consistency_of_da_vsn_counts_only_where_the_key_is_surer():
