@@ -91,7 +91,7 @@ def test_the_whole_way_from_two_volumes_to_a_score(mitoda, folder, tmp_path, mon
     run, mask = tmp_path / "run", tmp_path / "mask.tif"
     adapted = mitoda(
         "adapt", "--source", source_of(folder), "--target", folder / "target.tif", "--out", run, "--steps", 3, *TINY,
-        "--set", "consistency=0.2", "--seed", 4,
+        "--method", "isc", "--set", "consistency=0.2", "--seed", 4,
     )  # fmt: skip
     assert adapted.status == 0, adapted.err
     assert adapted.out == ""
