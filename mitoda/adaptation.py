@@ -185,7 +185,7 @@ def prepare(plan: AdaptationPlan) -> Prepared:
         )
     source_size = _known_size(source.volume, "--source-voxel-size")
     target_size = _known_size(target.volume, "--target-voxel-size")
-    geometry = shared_geometry(source_size, target_size, plan.pixel, plan.spacing)
+    geometry = shared_geometry(_reference_size(plan, source, target), target_size, plan.pixel, plan.spacing)
     # A target stride that was given is what the weights are for; `segment` derives its stride from this spacing.
     spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
     # The oracle learns from the target, with the target's stride.
@@ -217,6 +217,19 @@ def prepare(plan: AdaptationPlan) -> Prepared:
             seed=plan.training.seed,
         ),
     )
+
+
+def _reference_size(plan: AdaptationPlan, source: Domain, target: Domain) -> VoxelSize:
+    """Voxel size of the source; the oracle takes that of the others' source, to step the same distance."""
+    if source is not target:
+        return _known_size(source.volume, "--source-voxel-size")
+    if plan.source_voxel_size is not None:
+        return plan.source_voxel_size
+    if is_dataset_spec(plan.source):
+        known = DATASETS[plan.source.partition(":")[0]].voxel_size
+        return known or _known_size(target.volume, "--target-voxel-size")
+    images, _ = split_spec(plan.source)
+    return _known_size(open_volume(images), "--source-voxel-size")
 
 
 def _known_size(volume: Volume, option: str) -> VoxelSize:

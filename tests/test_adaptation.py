@@ -198,3 +198,13 @@ def test_volumes_in_memory_can_be_cut_around_a_section():
     assert near.array[:, 0, 0].tolist() == [1, 3]
     assert index == 0
     assert near.voxel_size is None
+
+
+def test_the_oracle_steps_the_distance_of_the_others(files):
+    """It learns from 10 nm sections, but in pairs as far apart as the source's sections are: 50 nm, five sections."""
+    labelled = f"{files / 'target.tif'}:{files / 'target_mask.tif'}"
+    training = replace(TRAINING, method="oracle", assignments={})
+    for source in ("vnc3", f"{files / 'source.tif'}:{files / 'source_mask.tif'}"):
+        prepared = prepare(plan_for(files, source=source, target=labelled, training=training))
+        assert prepared.info.spacing == 50.0
+        assert (prepared.source.stride, prepared.source.scale) == (5, (1.0, 1.0))
