@@ -3,7 +3,7 @@
 Source-only learns from the source's labels and never sees the target; the oracle learns from the labels of the target's
 adaptation half, and shows what the backbone could do if somebody had labelled it. Both are the paper's ablation (i),
 L_s = CE + CE + CE of the residual, on the same network as every other method, which the paper's table is not: its
-NoAdapt has 57.3 F1 where DA-ISC's own network without adaptation has 68.0 (`../shared/methods.md`, part 0).
+NoAdapt has 57.3 F1 where DA-ISC's own network without adaptation has 68.0 (its ablation).
 """
 
 from typing import ClassVar
