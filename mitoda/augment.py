@@ -208,9 +208,16 @@ def warp(crop: Tensor, window: Window, corner: tuple[int, int], displacement: Te
     # grid_sample counts from −1 to 1 between the outer edges of the first and the last pixel.
     h, w = crop.shape[1] * shrink, crop.shape[2] * shrink
     place = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
-    return F.grid_sample(
-        crop[None], place[None], mode="bilinear", padding_mode="reflection", align_corners=False
-    )[0]
+    # On a CPU grid_sample puts each image of a batch on one thread, so the upper and the lower half make a batch.
+    parts = 2 if window.side % 2 == 0 else 1
+    warped = F.grid_sample(
+        crop.expand(parts, *crop.shape),
+        place.view(parts, window.side // parts, window.side, 2),
+        mode="bilinear",
+        padding_mode="reflection",
+        align_corners=False,
+    )  # (parts, C, side / parts, side)
+    return warped.transpose(0, 1).reshape(-1, window.side, window.side)
 
 
 def draw_displacement(
@@ -232,8 +239,9 @@ def scale_to_unit(images: Tensor) -> Tensor:
 
 def standardise(images: Tensor) -> Tensor:
     """Shift and scale each section of (B, 2, H, W) to mean 0 and variance 1; a constant section becomes 0."""
-    variance, mean = torch.var_mean(images, (-2, -1), correction=0, keepdim=True)
-    return (images - mean) / variance.sqrt().clamp_min(1e-6)
+    centred = images - images.mean((-2, -1), keepdim=True)  # var_mean takes ten times as long on a CPU
+    variance = (centred * centred).mean((-2, -1), keepdim=True)
+    return centred / variance.sqrt().clamp_min(1e-6)
 
 
 def normalise(images: Tensor, kind: str) -> Tensor:
@@ -241,17 +249,24 @@ def normalise(images: Tensor, kind: str) -> Tensor:
     return standardise(images) if kind == "standard" else scale_to_unit(images)
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each pair of (B, 2, H, W) by its own σ (B,), in pixels, mirroring at the edges; σ = 0 changes nothing."""
-    B, S, H, W = images.shape
-    reach = max(1, min(math.ceil(3 * float(sigma.max())), H - 1, W - 1))
-    distance = torch.arange(-reach, reach + 1, device=images.device, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (distance / sigma.clamp_min(1e-3)[:, None]) ** 2)  # (B, taps)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(S, 0)  # (B·S, taps)
-    flat = images.reshape(1, B * S, H, W)
-    flat = F.conv2d(F.pad(flat, (0, 0, reach, reach), mode="reflect"), kernel[:, None, :, None], groups=B * S)
-    flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), mode="reflect"), kernel[:, None, None, :], groups=B * S)
-    return flat.reshape(B, S, H, W)
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Blur (2, H, W) by a Gaussian of σ pixels, mirroring at the edges; σ = 0 changes nothing.
+
+    Sums of shifted images: a sixth of the time of a convolution of one channel per group on a CPU.
+    """
+    if sigma <= 0:
+        return images
+    for axis, size in ((-2, images.shape[-2]), (-1, images.shape[-1])):
+        reach = max(1, min(math.ceil(3 * sigma), images.shape[-2] - 1, images.shape[-1] - 1))
+        weights = [math.exp(-0.5 * (distance / sigma) ** 2) for distance in range(reach + 1)]
+        whole = weights[0] + 2 * sum(weights[1:])
+        margins = (0, 0, reach, reach) if axis == -2 else (reach, reach, 0, 0)
+        padded = F.pad(images[None], margins, mode="reflect")[0]
+        images = padded.narrow(axis, reach, size) * (weights[0] / whole)
+        for distance in range(1, reach + 1):
+            for start in (reach - distance, reach + distance):
+                images.add_(padded.narrow(axis, start, size), alpha=weights[distance] / whole)
+    return images
 
 
 def motion_blur(images: Tensor, length: int, angle: float) -> Tensor:
@@ -276,15 +291,16 @@ def change_grey_values(images: Tensor, augmentation: Augmentation, generator: Ge
         """(B,) numbers; 0 where a pair is not changed."""
         values = low + (high - low) * torch.rand(B, generator=generator)
         kept = torch.rand(B, generator=generator) < odds * augmentation.probability
-        return (values * kept).to(images.device)
+        return values * kept
 
     def per_pair(values: Tensor) -> Tensor:
-        return values[:, None, None, None]
+        return values[:, None, None, None].to(images.device)
 
     if augmentation.gamma:
         images = images.clamp_min(1e-6) ** per_pair(draw(-augmentation.gamma, augmentation.gamma).exp())
     if augmentation.blur:
-        images = gaussian_blur(images, draw(0, augmentation.blur, odds=0.5))
+        strengths = draw(0, augmentation.blur, odds=0.5).tolist()
+        images = torch.stack([gaussian_blur(pair, s) for pair, s in zip(images, strengths, strict=True)])
     if augmentation.motion:
         lengths = draw(3, augmentation.motion, odds=0.2)
         angles = draw(0, math.pi)

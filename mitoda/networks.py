@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mitoda.errors import InputError
+from mitoda.instance_norm import InstanceNorm
 
 
 class SectionFeatures(NamedTuple):
@@ -81,25 +82,16 @@ class Widths:
     """Coming back up, at an eighth, a quarter, a half and the full grid."""
 
 
-def normalisation(channels: int, affine: bool) -> nn.GroupNorm:
-    """Instance normalisation, written as group normalisation of one channel.
-
-    The two are equal. In channels-last bfloat16 on a CPU group normalisation is over five times faster (64×512×512:
-    33 ms against 179 ms, two cores with AVX-512).
-    """
-    return nn.GroupNorm(channels, channels, affine=affine)
-
-
 class DoubleConvolution(nn.Sequential):
     """Twice (3×3 convolution, instance normalisation, ReLU)."""
 
     def __init__(self, inputs: int, outputs: int, affine: bool) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, padding=1),
-            normalisation(outputs, affine),
+            InstanceNorm(outputs, affine),
             nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, padding=1),
-            normalisation(outputs, affine),
+            InstanceNorm(outputs, affine),
             nn.ReLU(inplace=True),
         )
 
@@ -136,7 +128,7 @@ class Head(nn.Sequential):
     def __init__(self, channels: int, affine: bool) -> None:
         super().__init__(
             nn.Conv2d(channels, channels, 3, padding=1),
-            normalisation(channels, affine),
+            InstanceNorm(channels, affine),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, 2, 3, padding=1),
         )

@@ -137,21 +137,6 @@ class Finished:
 Event = StepsDone | RoundBegun | Saved | Finished
 
 
-def choose_bfloat16(precision: str, backbone: str, device: torch.device) -> bool:
-    """Say whether to train in bfloat16: as asked, or where it is faster.
-
-    Measured on two cores with AVX-512 bf16, batch 2 of 512×512 pairs, a supervised step: `compact` 0.33 s in float32
-    against 0.44 s, so float32; `codetection` is bound by its convolutions and gains.
-    """
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"--precision is auto, float32 or bfloat16; got '{precision}'")
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and backbone == "codetection" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
 class Run:
     """State of a training between steps, and its folder on disk.
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mitoda.errors import InputError
-from mitoda.networks import BACKBONES, PairNetwork, Widths, build_network, normalisation
+from mitoda.networks import BACKBONES, PairNetwork, Widths, build_network
 
 
 def count_macs(network: nn.Module, images: torch.Tensor, **options: bool) -> int:
@@ -56,12 +56,6 @@ def test_compact_works_on_pixels_four_times_coarser_with_an_eighth_of_the_parame
     output = network(torch.zeros(1, 2, 64, 128))
     for logits in (output.first, output.second, output.residual):
         assert logits.shape == (1, 2, 16, 32)
-
-
-def test_group_normalisation_of_one_channel_is_instance_normalisation():
-    """The fast writing of the normalisation equals the published one."""
-    x = torch.randn(2, 5, 9, 7)
-    assert torch.allclose(normalisation(5, affine=False)(x), nn.InstanceNorm2d(5)(x), atol=1e-6)
 
 
 def test_encoding_sections_one_by_one_and_decoding_equals_the_pair():

@@ -18,7 +18,6 @@ from mitoda.training import (
     StepsDone,
     TrainingSettings,
     adapt,
-    choose_bfloat16,
     read_log,
 )
 
@@ -185,13 +184,3 @@ def test_settings_that_cannot_be_are_refused_in_the_words_of_the_options(changes
     """Before anything is opened."""
     with pytest.raises(InputError, match=message):
         TrainingSettings(**{"steps": 1, **TINY, **changes})
-
-
-def test_precision_is_chosen_or_taken_as_asked():
-    """compact stays in float32 on a CPU; a misspelt precision is refused."""
-    cpu = torch.device("cpu")
-    assert not choose_bfloat16("auto", "compact", cpu)
-    assert choose_bfloat16("bfloat16", "compact", cpu)
-    assert not choose_bfloat16("float32", "codetection", cpu)
-    with pytest.raises(InputError, match="--precision is auto, float32 or bfloat16; got 'half'"):
-        choose_bfloat16("half", "compact", cpu)

@@ -7,12 +7,12 @@ import torch
 
 from mitoda.bench.task import HeldOut
 from mitoda.checkpoints import load_weights
+from mitoda.devices import choose_bfloat16
 from mitoda.geometry import Geometry
 from mitoda.inference import InferenceSettings, predict_sections
 from mitoda.metrics import rank_section
 from mitoda.networks import backbone_named
 from mitoda.scoring import ScoredSection
-from mitoda.training import choose_bfloat16
 
 
 def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Iterator[ScoredSection]:
@@ -23,9 +23,7 @@ def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Ite
     is of the float map.
     """
     network, info = load_weights(weights)
-    settings = InferenceSettings(
-        smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", info.backbone, device)
-    )
+    settings = InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", device))
     predicted = predict_sections(
         network,
         backbone_named(info.backbone),

@@ -13,13 +13,14 @@ from mitoda.bench.evaluation import score_weights
 from mitoda.bench.published import OURS, PAPER_ORDER
 from mitoda.bench.task import HeldOut, Task, open_held_out
 from mitoda.checkpoints import load_weights, read_info
+from mitoda.devices import choose_bfloat16
 from mitoda.errors import InputError, MitodaError
 from mitoda.methods import METHODS, Arithmetic, method_named
 from mitoda.methods.registry import NEED_RESIDUAL
 from mitoda.networks import backbone_named
 from mitoda.scoring import ScoredSection, summarise
 from mitoda.selection import foreground_share, selection_scores
-from mitoda.training import Finished, TrainingSettings, choose_bfloat16
+from mitoda.training import Finished, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ def _train(
     if not resume:
         entry.begin()
     plan = entry.plan
-    bfloat16 = choose_bfloat16(plan.precision, plan.training.backbone, device)
+    bfloat16 = choose_bfloat16(plan.precision, device)
     events = training.adapt(
         plan.training,
         prepared.source,
@@ -311,5 +312,5 @@ def _select(weights: Path, prepared: Prepared, device: torch.device) -> Selectio
         prepared.target,
         device,
         source_foreground=foreground_share(prepared.source),
-        bfloat16=choose_bfloat16("auto", info.backbone, device),
+        bfloat16=choose_bfloat16("auto", device),
     )

@@ -8,12 +8,14 @@ import sys
 
 from mitoda.cli.app import app
 from mitoda.errors import MitodaError
+from mitoda.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 usage."""
+    keep_freed_memory()
     try:
         app()
     except Exception as error:

@@ -181,14 +181,14 @@ def run_plan(
 ) -> "Finished":
     """Train a plan in its folder and draw the progress."""
     from mitoda.adaptation import prepare
-    from mitoda.devices import choose_device, describe_device
+    from mitoda.devices import choose_bfloat16, choose_device, describe_device
     from mitoda.methods import Arithmetic
-    from mitoda.training import adapt, choose_bfloat16
+    from mitoda.training import adapt
 
     if not resume:
         check_run_folder(folder, overwrite)
     device = choose_device(device_name)
-    bfloat16 = choose_bfloat16(plan.precision, plan.training.backbone, device)
+    bfloat16 = choose_bfloat16(plan.precision, device)
     prepared = prepare(plan)
     if not resume:  # an earlier run is replaced only once the new one is known to begin
         make_run_folder(folder)

@@ -69,7 +69,7 @@ def segment(
     """Write the mask of the mitochondria in a stack."""
     from mitoda.bundled import find_weights
     from mitoda.checkpoints import load_weights
-    from mitoda.devices import choose_device, describe_device
+    from mitoda.devices import choose_bfloat16, choose_device, describe_device
     from mitoda.inference import InferenceSettings
     from mitoda.segmentation import (
         SegmentationSettings,
@@ -77,7 +77,6 @@ def segment(
         check_outputs,
         segment_volume,
     )
-    from mitoda.training import choose_bfloat16
 
     stack = open_input(volume, voxel_size, axes, invert, dest)
     chosen_device = choose_device(device)
@@ -95,7 +94,7 @@ def segment(
             overlap=overlap,
             flips=tta,
             smoothing=info.smoothing if smooth is None else smooth,
-            bfloat16=choose_bfloat16(precision, info.backbone, chosen_device),
+            bfloat16=choose_bfloat16(precision, chosen_device),
         ),
     )
     check_outputs(settings)
