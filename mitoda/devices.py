@@ -75,3 +75,10 @@ def cpu_has_bfloat16() -> bool:
         "_is_amx_tile_supported",
     )  # newer than the oldest PyTorch allowed
     return any(getattr(torch.cpu, question, bool)() for question in questions)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the system, had no more memory to give."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

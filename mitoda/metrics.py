@@ -5,7 +5,6 @@ none, or where a formula is 0/0, is written at each of them.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +15,8 @@ from mitoda.errors import InputError
 Kind = Literal["mask", "probability"]
 
 BINS = 1 << 16
-"""Bins of the histograms that are pooled over a volume."""
-FINE_BINS = 1 << 18
-"""Bins that part float scores before sorting; of 2¹⁴, 2¹⁶, 2¹⁸ and 2²⁰ the fastest on 768×1024 pixels."""
-SMALL = 1 << 18
+"""Bins of float scores: as many as 16 bits tell apart, which numpy counts five times as fast as 18 bits."""
+FEW = 1 << 17
 """Up to this many scores are sorted without parting them once more, which is no slower."""
 CHUNK = 1 << 21
 """Pixels counted at once, so that temporary arrays stay small on large sections."""
@@ -269,100 +266,62 @@ def rank_floats(scores: np.ndarray, truth: np.ndarray, threshold: float) -> tupl
         )
     if scores.dtype == np.float16:
         scores = scores.astype(np.float32)
-    positive_scores = scores[truth]
-    tp, predicted = (int(np.count_nonzero(part >= threshold)) for part in (positive_scores, scores))
-    positives = len(positive_scores)
-    confusion = Confusion(tp, predicted - tp, positives - tp, scores.size - predicted - positives + tp)
+    found = scores[truth]
+    tp, predicted = (int(np.count_nonzero(part >= threshold)) for part in (found, scores))
+    confusion = Confusion(tp, predicted - tp, len(found) - tp, scores.size - predicted - len(found) + tp)
     bins = linear_bins(scores)
-    fine = Ranking(count(bins, FINE_BINS), count(bins[truth], FINE_BINS))
-    average_precision = average_precision_of_floats(scores, truth, bins, fine)
-    return SectionScore(average_precision, confusion), Ranking(coarsen(fine.totals), coarsen(fine.positives))
-
-
-def coarsen(counts: np.ndarray) -> np.ndarray:
-    """Sums of neighbouring bins: from FINE_BINS to BINS."""
-    step = FINE_BINS // BINS
-    summed = counts[::step].copy()  # strided sums take a tenth of the time of reshape(-1, step).sum(1)
-    for start in range(1, step):
-        summed += counts[start::step]
-    return summed
+    ranking = Ranking(count(bins, BINS), count(bins[truth], BINS))
+    return SectionScore(average_precision_of_floats(scores, truth), confusion), ranking
 
 
 def linear_bins(scores: np.ndarray) -> np.ndarray:
-    """Bin of each score in [0, 1], int32; equally wide, and a higher score is never in a lower bin."""
-    bins = (scores * scores.dtype.type(FINE_BINS)).astype(np.int32)
-    return np.minimum(bins, FINE_BINS - 1, out=bins)
+    """Bin of each score in [0, 1] among BINS equally wide ones, uint16; 1 is in the last."""
+    return np.minimum(scores * scores.dtype.type(BINS), BINS - 1).astype(np.uint16)
 
 
-def average_precision_of_floats(
-    scores: np.ndarray, truth: np.ndarray, bins: np.ndarray, ranking: Ranking
-) -> float:
-    """Exact average precision of float scores, without sorting most of them.
+def leading_bits(scores: np.ndarray) -> np.ndarray:
+    """The 16 leading bits of each score, uint16: bins that are fine near 0.
 
-    Only the order around positives matters. Scores are parted into bins; a negative in a bin without any
-    positive is counted and dropped, as it lies wholly above or below each positive. What is left is sorted:
+    The bits of non-negative IEEE floats, read as integers, are in the order of the floats. `abs` turns −0 into 0.
+    """
+    unsigned = np.dtype(f"u{scores.itemsize}")
+    return (abs(scores).view(unsigned) >> unsigned.type(8 * scores.itemsize - 16)).astype(np.uint16)
+
+
+def average_precision_of_floats(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Exact average precision of float scores in [0, 1], without sorting most of them.
+
+        AP = Σ positives(s) · found(s) / everything(s) / all positives      over the distinct scores s of positives,
+
+    where found and everything count what scores s or more. Only the order around positives matters. Scores are parted
+    into bins; a negative in a bin without any positive is counted and dropped, as it lies wholly above or below each
+    positive. What is left is sorted:
 
         bins       | n n | p n p |  n  | n n | p |
-        dropped      n n            n    n n             their numbers are added to the ranks below them
+        dropped      n n            n    n n             their numbers are added to what lies above a positive
         sorted             p n p               p
 
-    Saturated maps crowd into the lowest bin, so what is left is parted once more by the bits of its floats,
-    which are fine near zero.
+    Saturated maps crowd into the lowest bin, so many that are left are parted once more, finer near 0. On predictions
+    of real sections 3 % are left, and all of this takes an eighth of one sort.
     """
-    parts: list[tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]] = []
-    kept = np.flatnonzero((ranking.positives > 0).take(bins))
-    parts.append((linear_bins, dropped_above(ranking)))
-    scores, truth = scores[kept], truth[kept]
-    if len(scores) > SMALL:
-        as_bins = bit_bins(scores)
-        bins = as_bins(scores)
-        ranking = Ranking(count(bins, FINE_BINS), count(bins[truth], FINE_BINS))
-        kept = np.flatnonzero((ranking.positives > 0).take(bins))
-        parts.append((as_bins, dropped_above(ranking)))
+    dropped = []
+    for binning in (linear_bins, leading_bits):
+        bins = binning(scores)
+        totals, positives = count(bins, BINS), count(bins[truth], BINS)
+        without = np.where(positives > 0, 0, totals)
+        dropped.append((binning, without[::-1].cumsum()[::-1]))
+        kept = (positives > 0).take(bins)
         scores, truth = scores[kept], truth[kept]
-    distinct, totals, positives = count_distinct(scores, truth)
-    if len(distinct) == 0:
+        if len(scores) <= FEW:
+            break
+    ordered, found = np.sort(scores), np.sort(scores[truth])
+    if len(found) == 0:
         return math.nan
-    everything, found = totals[::-1].cumsum()[::-1], positives[::-1].cumsum()[::-1]
-    for as_bins, dropped in parts:
-        everything = everything + dropped[as_bins(distinct)]
-    return float((positives * (found / everything)).sum() / found[0])
-
-
-def dropped_above(ranking: Ranking) -> np.ndarray:
-    """How many pixels lie above each bin, in bins that hold no positive."""
-    dropped = np.where(ranking.positives > 0, 0, ranking.totals)
-    return dropped[::-1].cumsum()[::-1]
-
-
-def bit_bins(scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A monotone binning of non-negative floats by their leading bits, between the least and the greatest
-    score.
-
-    The bits of non-negative IEEE floats, read as integers, are in the order of the floats.
-    """
-    unsigned = np.dtype(f"u{scores.itemsize}")
-    low, high = (int(value.view(unsigned)) for value in (abs(scores.min()), abs(scores.max())))
-    shift = max(0, (high - low).bit_length() - (FINE_BINS.bit_length() - 1))
-
-    def as_bins(values: np.ndarray) -> np.ndarray:
-        return ((abs(values).view(unsigned) - unsigned.type(low)) >> unsigned.type(shift)).astype(np.int32)
-
-    return as_bins
-
-
-def count_distinct(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct scores ascending, how many pixels hold each, and how many positives; by one sort.
-
-    The label rides in the lowest bit of the integer that the float's bits are, shifted by one; scores up to 1
-    leave the highest bit free. `abs` turns −0 into 0.
-    """
-    unsigned = np.dtype(f"u{scores.itemsize}")
-    packed = abs(scores).view(unsigned) << unsigned.type(1) | truth
-    packed.sort()
-    keys = packed >> unsigned.type(1)
-    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1]]))
-    positives_before = np.concatenate([[0], (packed & unsigned.type(1)).cumsum(dtype=np.int64)])
-    ends = np.append(starts[1:], len(keys))
-    positives = positives_before[ends[: len(starts)]] - positives_before[starts]
-    return keys[starts].view(scores.dtype), ends[: len(starts)] - starts, positives
+    starts = np.concatenate([[0], np.flatnonzero(found[1:] != found[:-1]) + 1])
+    distinct = found[starts]
+    everything = len(ordered) - np.searchsorted(ordered, distinct)
+    for binning, above in dropped:
+        everything += above[binning(distinct)]
+    return float(
+        (np.diff(starts, append=len(found)) * ((len(found) - starts) / everything)).sum() / len(found)
+    )

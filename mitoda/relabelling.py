@@ -13,8 +13,9 @@ import torch
 
 from mitoda.coarse import LEVELS, CoarseVolume, contour_darkness, darkest_level, to_pixels
 from mitoda.geometry import Geometry
-from mitoda.inference import InferenceSettings, SectionPredictor, predict_maps
+from mitoda.inference import predict_maps
 from mitoda.networks import Backbone, PairNetwork
+from mitoda.predictor import InferenceSettings, SectionPredictor
 from mitoda.smoothing import smooth_along_sections
 from mitoda.volumes import Volume
 

@@ -10,8 +10,9 @@ import torch
 from mitoda.adaptation import AdaptationPlan, Prepared
 from mitoda.checkpoints import load_weights
 from mitoda.geometry import Geometry
-from mitoda.inference import InferenceSettings, predict_sections
+from mitoda.inference import predict_sections
 from mitoda.networks import backbone_named
+from mitoda.predictor import InferenceSettings
 from mitoda.report import curve_figure, overlay, write_report
 from mitoda.training import Finished, read_log
 from mitoda.volumes import ArrayVolume, Volume

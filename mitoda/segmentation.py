@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from mitoda.checkpoints import WeightsInfo
 from mitoda.components import StreamedComponents
 from mitoda.errors import FileError, InputError
 from mitoda.geometry import Geometry
-from mitoda.inference import InferenceSettings, check_volume, predict_sections
+from mitoda.inference import check_volume, predict_sections
 from mitoda.networks import PairNetwork, backbone_named
+from mitoda.predictor import InferenceSettings
 from mitoda.volumes import SectionWriter, Volume, open_labels, read_partial
 from mitoda.volumes.writing import partial_path, previous_path
 
@@ -65,6 +66,13 @@ class SectionDone:
     """Share of its pixels that is mitochondrion, before small components are dropped."""
     resumed: bool
     """It was there from an interrupted run."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something had to be changed on the way; the person should know."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def run_identity(
         "volume": [content.hexdigest(), volume.shape, str(volume.dtype), volume.voxel_size],
         "weights": weights.hexdigest(),
         "info": [info.backbone, info.pixel, info.spacing],
-        "inference": asdict(settings.inference),
+        "inference": asdict(replace(settings.inference, batch_size=None)),  # how much at once changes nothing
         "threshold": settings.threshold,
         "mask_value": settings.mask_value,
     }
@@ -129,7 +137,7 @@ def segment_volume(
     volume: Volume,
     settings: SegmentationSettings,
     device: torch.device,
-) -> Generator[SectionDone | Segmented, None, None]:
+) -> Generator[SectionDone | Notice | Segmented, None, None]:
     """Predict a volume, write its mask (and probability map), and yield the progress; `Segmented` comes last.
 
     Files appear under their names only when complete. Interrupted, the run leaves what it has in `.partial` files and
@@ -223,6 +231,7 @@ class _Job:
         self.identity = run_identity(info, network, volume, settings)
         self.components = StreamedComponents()
         self.foreground = 0
+        self.notices: list[str] = []
         self._write_failed = False
         # With small components to drop, the first pass goes to a file of its own; its name says what made it.
         output = settings.output
@@ -298,6 +307,7 @@ class _Job:
             s.inference,
             self.device,
             start,
+            self.notices.append,
         )
         for probability in predicted:
             mask = np.where(probability >= s.threshold, np.uint8(s.mask_value), np.uint8(0))
@@ -306,7 +316,7 @@ class _Job:
                 levels = np.rint(probability * PROBABILITY_LEVELS).astype(np.uint8)
             yield mask, levels
 
-    def predict(self) -> Iterator[SectionDone]:
+    def predict(self) -> Iterator[SectionDone | Notice]:
         """Write the mask before small components are dropped, and the probability map."""
         sections = self.volume.shape[0]
         resumed, earlier = self._earlier()
@@ -317,6 +327,8 @@ class _Job:
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mitoda-write"))
             waiting: list[Future[None]] = []
             for section, (mask, levels) in enumerate(chain(earlier, self._computed(resumed))):
+                while self.notices:
+                    yield Notice(self.notices.pop(0))
                 waiting.append(pool.submit(self._write, writers, mask, levels))
                 if len(waiting) > 2:
                     waiting.pop(0).result()

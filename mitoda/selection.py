@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from mitoda.errors import InputError
-from mitoda.inference import InferenceSettings, SectionPredictor
 from mitoda.networks import Backbone, PairNetwork
 from mitoda.patches import LabelledPairs, UnlabelledPairs
+from mitoda.predictor import InferenceSettings, SectionPredictor
 
 THRESHOLD = 0.5
 """Probability from which a pixel counts as foreground here."""

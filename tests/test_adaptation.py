@@ -158,7 +158,8 @@ def test_a_report_predicts_a_section_as_the_whole_volume_would(target_phantom, t
     from fakes import recipe, tiny_network
 
     from mitoda.geometry import Geometry
-    from mitoda.inference import InferenceSettings, predict_sections
+    from mitoda.inference import predict_sections
+    from mitoda.predictor import InferenceSettings
 
     volume, _ = target_phantom
     geometry = Geometry(volume.voxel_size[1:], 3 * volume.voxel_size[0])

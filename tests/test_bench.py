@@ -38,8 +38,8 @@ from mitoda.bench.results import partial_spearman, spearman
 from mitoda.checkpoints import load_weights
 from mitoda.cli import main
 from mitoda.errors import InputError, MitodaError
-from mitoda.inference import InferenceSettings
 from mitoda.phantom import SOURCE, TARGET
+from mitoda.predictor import InferenceSettings
 from mitoda.report import LINES, Bar, bar_figure
 from mitoda.scoring import Scores, score_volumes
 from mitoda.segmentation import SegmentationSettings, segment_volume

@@ -11,9 +11,10 @@ from mitoda.bundled import DEFAULT, find_weights, list_weights, weights_folder
 from mitoda.checkpoints import WeightsInfo, load_weights, read_info
 from mitoda.errors import FileError
 from mitoda.geometry import Geometry
-from mitoda.inference import InferenceSettings, predict_sections
+from mitoda.inference import predict_sections
 from mitoda.metrics import score_section
 from mitoda.networks import backbone_named
+from mitoda.predictor import InferenceSettings
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
 
 MEASURED = re.compile(r"F1 (0\.\d+), IoU (0\.\d+)")

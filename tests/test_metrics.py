@@ -87,10 +87,10 @@ def crowded(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", list(crowded(np.random.default_rng(0), 1)))
-@pytest.mark.parametrize("cut", [0, 1000, 10**9], ids=["parted twice", "by size", "parted once"])
-def test_parting_scores_before_sorting_changes_nothing(monkeypatch, name, dtype, cut):
+@pytest.mark.parametrize("few", [0, 1000, 10**9], ids=["parted twice", "by size", "parted once"])
+def test_parting_scores_before_sorting_changes_nothing(monkeypatch, name, dtype, few):
     """However scores crowd, and whether they are parted once or twice, AP is scikit-learn's."""
-    monkeypatch.setattr(metrics, "SMALL", cut)
+    monkeypatch.setattr(metrics, "FEW", few)
     monkeypatch.setattr(metrics, "CHUNK", 999)
     rng = np.random.default_rng(3)
     prediction = crowded(rng, 5000)[name].astype(dtype).reshape(50, 100)

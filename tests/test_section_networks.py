@@ -8,8 +8,9 @@ from torch import nn
 from mitoda.checkpoints import WeightsInfo, load_weights, save_weights
 from mitoda.errors import InputError
 from mitoda.geometry import Geometry
-from mitoda.inference import InferenceSettings, predict_sections
+from mitoda.inference import predict_sections
 from mitoda.networks import backbone_named, build_network, reinitialise
+from mitoda.predictor import InferenceSettings
 from mitoda.section_networks import GroupedConvolution, ResidualBlock, Rsunet, Unet
 from mitoda.volumes import ArrayVolume
 

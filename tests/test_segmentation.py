@@ -57,7 +57,8 @@ def test_mask_and_probability_are_those_of_the_network_with_the_voxel_size(tmp_p
     volume = volume_of()
     events = run(volume, tmp_path, probability=tmp_path / "p.tif", threshold=0.6)
     from mitoda.geometry import Geometry
-    from mitoda.inference import InferenceSettings, predict_sections
+    from mitoda.inference import predict_sections
+    from mitoda.predictor import InferenceSettings
 
     plain = np.stack(
         list(

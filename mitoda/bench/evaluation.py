@@ -9,9 +9,10 @@ from mitoda.bench.task import HeldOut
 from mitoda.checkpoints import load_weights
 from mitoda.devices import choose_bfloat16
 from mitoda.geometry import Geometry
-from mitoda.inference import InferenceSettings, predict_sections
+from mitoda.inference import predict_sections
 from mitoda.metrics import rank_section
 from mitoda.networks import backbone_named
+from mitoda.predictor import InferenceSettings
 from mitoda.scoring import ScoredSection
 
 

@@ -11,7 +11,7 @@ from mitoda.cli.terminal import Ticker, duration, say, stderr, warn
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from mitoda.segmentation import SectionDone, Segmented
+    from mitoda.segmentation import Notice, SectionDone, Segmented
     from mitoda.volumes import Volume, VoxelSize
 
 
@@ -42,6 +42,9 @@ def segment(
         ),
     ] = None,
     overlap: Annotated[int, typer.Option(help="Working pixels that tiles share.")] = 128,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pairs computed together. Default: what fits the memory; on a CPU 1.")
+    ] = None,
     smooth: Annotated[
         float | None,
         typer.Option(
@@ -70,7 +73,7 @@ def segment(
     from mitoda.bundled import find_weights
     from mitoda.checkpoints import load_weights
     from mitoda.devices import choose_bfloat16, choose_device, describe_device
-    from mitoda.inference import InferenceSettings
+    from mitoda.predictor import InferenceSettings
     from mitoda.segmentation import (
         SegmentationSettings,
         Segmented,
@@ -92,6 +95,7 @@ def segment(
         inference=InferenceSettings(
             tile=tile,
             overlap=overlap,
+            batch_size=batch_size,
             flips=tta,
             smoothing=info.smoothing if smooth is None else smooth,
             bfloat16=choose_bfloat16(precision, chosen_device),
@@ -136,12 +140,12 @@ def open_input(
 
 
 def _drawn(
-    events: "Generator[SectionDone | Segmented, None, None]", quiet: bool
-) -> "Generator[SectionDone | Segmented, None, None]":
+    events: "Generator[SectionDone | Notice | Segmented, None, None]", quiet: bool
+) -> "Generator[SectionDone | Notice | Segmented, None, None]":
     """Pass events on and draw them: a bar on a terminal, a plain line now and then elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mitoda.segmentation import SectionDone
+    from mitoda.segmentation import Notice, SectionDone
 
     ticker = Ticker()
     columns = (TextColumn("sections"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -157,4 +161,6 @@ def _drawn(
                 progress.update(task, total=event.sections, completed=event.section + 1)
                 if progress.disable and not quiet and ticker.due():
                     say(f"{event.section + 1} of {event.sections} sections")
+            elif isinstance(event, Notice):
+                warn(event.text)
             yield event

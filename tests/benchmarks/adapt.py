@@ -1,0 +1,122 @@
+"""How fast is a step of `mitoda adapt`?
+
+    python -m tests.benchmarks.adapt                      steps of three methods, and the pseudo-label pass
+    python -m tests.benchmarks.adapt --published          also a step of DA-ISC as published (a minute or two)
+
+Batches are of 2 pairs of 512×512 pixels of VNC III and Lucchi; a step is drawing them, the method's update and the
+average of the weights. The published step is one pair of each domain, without drawing it.
+"""
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mitoda.adaptation import AdaptationPlan, Prepared, prepare
+from mitoda.augment import augmentation_named
+from mitoda.devices import choose_bfloat16
+from mitoda.discriminators import PatchDiscriminator
+from mitoda.memory import keep_freed_memory
+from mitoda.methods import Arithmetic, method_named
+from mitoda.networks import backbone_named, build_network
+from mitoda.patches import BatchSettings, BatchStream, PseudoLabels
+from mitoda.relabelling import predict_coarse
+from mitoda.training import Run, TrainingSettings
+from tests.benchmarks.measuring import Row, median_seconds, parser, show
+from tests.benchmarks.published import PublishedNetwork, PublishedStep
+
+SIDE = 512
+
+
+def prepared_pairs(data: Path, method: str) -> Prepared:
+    """VNC III with its labels, and Lucchi's testing half without any."""
+    stack = data / "vnc3" / "stack1"
+    plan = AdaptationPlan(
+        source=f"{stack / 'raw'}:{stack / 'mitochondria'}",
+        target=str(data / "lucchi" / "testing.tif"),
+        training=TrainingSettings(method=method, steps=1000),
+        source_voxel_size=(50.0, 4.6, 4.6),
+        target_voxel_size=(5.0, 5.0, 5.0),
+    )
+    return prepare(plan)
+
+
+def step_seconds(data: Path, method: str, arithmetic: Arithmetic, steps: int) -> list[float]:
+    """Seconds of each step of a method: batch, update, average; those before caches are filled are left out."""
+    prepared = prepared_pairs(data, method)
+    settings = TrainingSettings(method=method, steps=1000)
+    run = Run(settings, arithmetic, prepared.info, Path())
+    stream = BatchStream(
+        prepared.source,
+        prepared.target if method_named(method)[0].needs_target else None,
+        BatchSettings(2, SIDE, augmentation_named("strong"), "standard", grid=run.method.network.grid),
+        arithmetic.device,
+    )
+    if method == "mitoda":  # as it is from its first round on
+        sections, rows, columns = prepared.target.volume.shape
+        believed = np.random.default_rng(0).integers(0, 256, (sections, rows // 4, columns // 4), np.uint8)
+        stream.pseudo_labels = PseudoLabels(believed, 0, (4.0, 4.0), 0.35, 0.6)
+    run.method.train()
+    batches = stream.batches(0)
+    seconds = []
+    for _ in range(steps + 6):
+        began = time.perf_counter()
+        source, target = next(batches)
+        run.method.update(source, target, 0.5)
+        run.update_average()
+        if arithmetic.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    batches.close()
+    return seconds[6:]
+
+
+def label_target(data: Path, arithmetic: Arithmetic) -> None:
+    """What a round of `mitoda` begins with: the whole adaptation volume predicted and smoothed."""
+    prepared = prepared_pairs(data, "mitoda")
+    predict_coarse(
+        build_network("compact"),
+        backbone_named("compact"),
+        prepared.geometry,
+        prepared.target.volume,
+        prepared.target.stride,
+        arithmetic.device,
+        smoothing=15.0,
+        bfloat16=arithmetic.bfloat16,
+    )
+
+
+def published_seconds(repeats: int) -> float:
+    """Seconds of a step of DA-ISC as published."""
+    step = PublishedStep(
+        PublishedNetwork(build_network("codetection")), PatchDiscriminator(2), PatchDiscriminator(2)
+    )
+    source, target = torch.rand(2, 1, 2, SIDE, SIDE)
+    labels = (torch.rand(1, 2, SIDE, SIDE) > 0.9).long()
+    return median_seconds(lambda: step(source, labels, target), repeats)
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--steps", type=int, default=20, help="steps of each method")
+    options.add_argument("--published", action="store_true", help="also the published step")
+    options.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    chosen = options.parse_args()
+    keep_freed_memory()
+    device = torch.device(chosen.device)
+    arithmetic = Arithmetic(device, choose_bfloat16(chosen.precision, device))
+    theirs = published_seconds(chosen.repeats) if chosen.published else None
+    rows = [] if theirs is None else [Row("isc on codetection as published, 1 pair of each domain", theirs)]
+    for method in ("source-only", "isc", "mitoda"):
+        seconds = statistics.median(step_seconds(chosen.data, method, arithmetic, chosen.steps))
+        rows.append(Row(f"{method} on compact, 2 pairs of each domain it learns from", seconds, theirs))
+    seconds = median_seconds(lambda: label_target(chosen.data, arithmetic), 1)
+    rows.append(Row("pseudo labels of the whole Lucchi stack, 165 sections", seconds))
+    show("adapt: seconds of a training step", rows, chosen.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What the benchmarks share: repeated timings, peak memory of a process, one table."""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mitoda.devices import cpu_has_bfloat16, describe_device
+
+REAL_DATA = Path(os.environ.get("MITODA_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    seconds: float
+    """Median."""
+    baseline: float | None = None
+    """Median seconds of what it is compared with, taken in the same run."""
+    memory: int | None = None
+    """Peak bytes of the whole process."""
+    limit: str = ""
+    """What was asked for."""
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Options that all benchmarks have."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real volumes")
+    options.add_argument("--repeats", type=int, default=3, help="timings of which the median is shown")
+    options.add_argument("--device", default="cpu")
+    return options
+
+
+def median_seconds(work: Callable[[], object], repeats: int, device: str = "cpu") -> float:
+    """Median time of several calls, after one that is not counted."""
+    return alternately([work], repeats, device)[0]
+
+
+def alternately(works: Sequence[Callable[[], object]], repeats: int, device: str = "cpu") -> list[float]:
+    """Median times of several pieces of work, taken in turns so that all see the same load of the machine."""
+    times: list[list[float]] = [[] for _ in works]
+    for turn in range(repeats + 1):
+        for index, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if turn:  # the first is for warming up
+                times[index].append(time.perf_counter() - began)
+    return [statistics.median(one) for one in times]
+
+
+def run_process(command: Sequence[str]) -> tuple[float, int]:
+    """Run a command; return its seconds from start to end and the peak of its memory in bytes."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    complaint = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{complaint.decode()}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return time.perf_counter() - began, usage.ru_maxrss * unit
+
+
+def describe_machine(device: str) -> str:
+    """The machine in a line."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
+        name = names[0] if names else name
+    kind = "bfloat16" if cpu_has_bfloat16() else "no bfloat16"
+    return f"{name}, {os.cpu_count()} cores, {kind}; torch {torch.__version__}; {describe_device(torch.device(device))}"
+
+
+def show(title: str, rows: Sequence[Row], device: str = "cpu", notes: Sequence[str] = ()) -> None:
+    """Print the table."""
+    print(f"\n{title}\n{describe_machine(device)}\n")
+    print(f"{'':64}  {'seconds':>9}  {'baseline':>9}  {'ratio':>6}  {'memory':>8}  limit")
+    for row in rows:
+        baseline = f"{row.baseline:9.3f}" if row.baseline is not None else " " * 9
+        ratio = f"{row.baseline / row.seconds:5.1f}×" if row.baseline is not None else " " * 6
+        memory = f"{row.memory / 2**20:5.0f} MB" if row.memory is not None else " " * 8
+        print(f"{row.what:64}  {row.seconds:9.3f}  {baseline}  {ratio}  {memory}  {row.limit}".rstrip())
+    for note in notes:
+        print(f"- {note}")

@@ -1,0 +1,146 @@
+"""How fast and how small is `mitoda segment`?
+
+    python -m tests.benchmarks.segment            the Lucchi stack, both backbones, against the published way
+    python -m tests.benchmarks.segment --deep     also 2,000 sections of 1024×1024, against 200
+
+The published way (DA-ISC's own inference) takes 20 s a pair on two cores, so three pairs are measured and the stack's
+155 are that many times as long; so are `codetection`'s. The others are whole.
+"""
+
+import itertools
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mitoda.bundled import find_weights
+from mitoda.checkpoints import load_weights
+from mitoda.devices import choose_bfloat16
+from mitoda.geometry import Geometry
+from mitoda.inference import predict_sections
+from mitoda.networks import backbone_named, build_network
+from mitoda.predictor import InferenceSettings
+from mitoda.volumes import ArrayVolume, Volume, open_volume, write_sections
+from tests.benchmarks.measuring import Row, parser, run_process, show
+from tests.benchmarks.published import PublishedNetwork, predict_pair
+
+PAIRS = 155
+"""Of the Lucchi stack, 10 sections apart."""
+SIZE = (5.0, 5.0, 5.0)
+
+
+def published_pair(stack: Volume, network: PublishedNetwork, pairs: int) -> float:
+    """Seconds of a pair, the published way: the median, with reading and mirroring."""
+    times = []
+    for k in range(pairs):
+        began = time.perf_counter()
+        predict_pair(network, stack.read(k), stack.read(k + 10))
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def our_pair(
+    stack: Volume, name: str, network: torch.nn.Module, sections: int, device: torch.device
+) -> float:
+    """Seconds of a pair in the stream, where each costs one encoding and one decoding."""
+    settings = InferenceSettings(bfloat16=choose_bfloat16("auto", device))
+    predicted = predict_sections(
+        network, backbone_named(name), Geometry(SIZE[1:], 50.0), stack, settings, device
+    )
+    next(predicted)  # the first waits for as many sections as the pair is apart
+    began = time.perf_counter()
+    for _ in itertools.islice(predicted, sections):
+        pass
+    seconds = (time.perf_counter() - began) / sections
+    predicted.close()
+    return seconds
+
+
+def command(stack: Path, output: Path, *more: str) -> tuple[float, int]:
+    """Seconds and peak memory of the whole command."""
+    where = [sys.executable, "-m", "mitoda", "segment", str(stack), "-o", str(output)]
+    return run_process([*where, "--voxel-size", "5", "5", "5", "--overwrite", *more])
+
+
+def deep_stack(folder: Path, sections: int, side: int = 1024) -> Path:
+    """Write a stack of noise with structures, the same sections over and over."""
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 256, (7, side, side), dtype=np.uint8)
+    path = folder / f"deep-{sections}.tif"
+    repeated = (few[k % len(few)] for k in range(sections))
+    write_sections(path, repeated, (sections, side, side), np.dtype(np.uint8), SIZE, overwrite=True)
+    return path
+
+
+def measure_lucchi(data: Path, repeats: int, device: str, folder: Path) -> list[Row]:
+    """Both backbones on the Lucchi stack."""
+    path = data / "lucchi" / "training.tif"
+    stack = ArrayVolume(np.stack([open_volume(path).read(k) for k in range(40)]), SIZE, "lucchi")
+    torch.manual_seed(0)
+    network = build_network("codetection").eval()
+    chosen = torch.device(device)
+    theirs = PAIRS * published_pair(stack, PublishedNetwork(network).eval(), 3)
+    ours = PAIRS * our_pair(stack, "codetection", network, 4, chosen)
+    rows = [
+        Row("codetection, the published way (3 pairs measured)", theirs),
+        Row("codetection, mitoda, same weights (4 pairs measured)", ours, theirs, limit="at least 4×"),
+    ]
+    weights = load_weights(find_weights("default"))[0]
+    whole = ArrayVolume(np.stack([open_volume(path).read(k) for k in range(165)]), SIZE, "lucchi")
+    settings = InferenceSettings(bfloat16=choose_bfloat16("auto", chosen), smoothing=15.0)
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        geometry = Geometry(SIZE[1:], 50.0)
+        for _ in predict_sections(weights, backbone_named("compact"), geometry, whole, settings, chosen):
+            pass
+        times.append(time.perf_counter() - began)
+    rows.append(
+        Row(
+            "compact, mitoda, 165 sections from memory",
+            float(np.median(times)),
+            theirs,
+            limit="at least 250×",
+        )
+    )
+    runs = [command(path, folder / "mask.tif", "--device", device) for _ in range(repeats)]
+    seconds, memory = (float(np.median(values)) for values in zip(*runs, strict=True))
+    rows.append(
+        Row(
+            "compact, the whole command: start, TIFF in, TIFF out", seconds, theirs, int(memory), "under 15 s"
+        )
+    )
+    return rows
+
+
+def measure_deep(device: str, folder: Path) -> list[Row]:
+    """Peak memory of a shallow and of a deep stack."""
+    rows = []
+    for sections in (200, 2000):
+        path = deep_stack(folder, sections)
+        seconds, memory = command(path, folder / "deep-mask.tif", "--device", device)
+        path.unlink()
+        limit = "under 1 GB, within 5 % of 200 sections" if sections == 2000 else ""
+        rows.append(
+            Row(f"compact, the whole command, {sections}×1024×1024", seconds, memory=memory, limit=limit)
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--deep", action="store_true", help="also stacks of 200 and 2,000 sections")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure_lucchi(chosen.data, chosen.repeats, chosen.device, Path(folder))
+        if chosen.deep:
+            rows += measure_deep(chosen.device, Path(folder))
+    show(f"segment: Lucchi stack, 165×768×1024, {PAIRS} pairs", rows, chosen.device)
+
+
+if __name__ == "__main__":
+    main()
