@@ -80,6 +80,8 @@ def predict_sections(
     while True:
         scale = geometry.scale(voxel_size)
         predictor = SectionPredictor(network, backbone, volume.shape[1:], scale, settings, device)
+        if settings.compiled:
+            predictor.compile(announce)
         first = max(0, following - smoothing_reach(sigma))
         try:
             for section in _predict_from(predictor, volume, stride, sigma, first, following):

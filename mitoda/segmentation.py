@@ -124,7 +124,7 @@ def run_identity(
         "volume": [content.hexdigest(), volume.shape, str(volume.dtype), volume.voxel_size],
         "weights": weights.hexdigest(),
         "info": [info.backbone, info.pixel, info.spacing],
-        "inference": asdict(replace(settings.inference, batch_size=None)),  # how much at once changes nothing
+        "inference": asdict(replace(settings.inference, batch_size=None, compiled=False)),  # speed only
         "threshold": settings.threshold,
         "mask_value": settings.mask_value,
     }

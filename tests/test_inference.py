@@ -120,6 +120,43 @@ def test_batches_of_any_size_change_nothing(batch, sections, stride):
     assert np.allclose(together, alone, atol=1e-5)
 
 
+def test_compiling_that_fails_is_announced_and_changes_nothing(monkeypatch):
+    """One sentence with the compiler's reason; the sections are those of the plain network."""
+
+    def refuse(function, **options):
+        raise RuntimeError("no working compiler\nand many more lines")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    volume, said = random_volume(4, 32, 32), []
+    settings = InferenceSettings(compiled=True)
+    found = list(
+        predict_sections(LocalNetwork(), recipe(), geometry(1), volume, settings, CPU, 0, said.append)
+    )
+    assert np.array_equal(np.stack(found), predict(LocalNetwork(), volume, 1))
+    assert said == ["--compile failed and is left out, which changes the speed only (no working compiler)"]
+
+
+def test_compiling_goes_through_the_compiled_network(monkeypatch):
+    """Encoder and decoder are compiled once each, for fixed shapes, and every section goes through them."""
+    compiled = []
+
+    def stand_in(function, **options):
+        assert options == {"dynamic": False}
+
+        def run(*arguments, **more):
+            compiled.append(function.__name__)
+            return function(*arguments, **more)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    volume = random_volume(4, 32, 32)
+    found = predict(LocalNetwork(), volume, 1, InferenceSettings(compiled=True))
+    assert np.array_equal(found, predict(LocalNetwork(), volume, 1))
+    assert compiled.count("encode") == 1 + 4  # and once to try it out
+    assert compiled.count("decode") == 1 + 3
+
+
 class Greedy(LocalNetwork):
     """Runs out of memory where more than `most` pixels go through it at once."""
 

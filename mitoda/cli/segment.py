@@ -45,6 +45,9 @@ def segment(
     batch_size: Annotated[
         int | None, typer.Option(help="Pairs computed together. Default: what fits the memory; on a CPU 1.")
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: pays on a GPU and for large stacks.")
+    ] = False,
     smooth: Annotated[
         float | None,
         typer.Option(
@@ -96,6 +99,7 @@ def segment(
             tile=tile,
             overlap=overlap,
             batch_size=batch_size,
+            compiled=compiled,
             flips=tta,
             smoothing=info.smoothing if smooth is None else smooth,
             bfloat16=choose_bfloat16(precision, chosen_device),

@@ -1,0 +1,95 @@
+"""What only a CUDA device runs: the same results as the CPU, batches that fit, and a training step."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mitoda.adaptation import AdaptationPlan, prepare
+from mitoda.bundled import find_weights
+from mitoda.checkpoints import load_weights
+from mitoda.devices import choose_bfloat16
+from mitoda.geometry import Geometry
+from mitoda.inference import predict_sections
+from mitoda.methods import Arithmetic
+from mitoda.networks import backbone_named, build_network
+from mitoda.phantom import SOURCE, TARGET, draw_phantom
+from mitoda.predictor import InferenceSettings, SectionPredictor
+from mitoda.training import Finished, StepsDone, TrainingSettings, adapt
+from mitoda.volumes import ArrayVolume, write_sections
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def predict(volume: ArrayVolume, settings: InferenceSettings, device: torch.device) -> np.ndarray:
+    """All sections by the bundled weights."""
+    network, info = load_weights(find_weights("default"))
+    geometry = Geometry(info.pixel, info.spacing)
+    return np.stack(
+        list(predict_sections(network, backbone_named(info.backbone), geometry, volume, settings, device))
+    )
+
+
+def drawn_target() -> ArrayVolume:
+    """A drawn stack with mitochondria."""
+    image, _ = draw_phantom(TARGET, (12, 256, 320), 2)
+    return ArrayVolume(image, TARGET.voxel_size, "target")
+
+
+@pytest.mark.parametrize(("bfloat16", "mean"), [(False, 1e-4), (True, 3e-3)])
+@pytest.mark.parametrize("batch", [1, 5, None])
+def test_a_card_gives_what_the_processor_gives(bfloat16, mean, batch):
+    """Probabilities of the bundled weights, in both types and in batches of any size."""
+    volume = drawn_target()
+    expected = predict(volume, InferenceSettings(), CPU)
+    found = predict(volume, InferenceSettings(bfloat16=bfloat16, batch_size=batch), CUDA)
+    assert np.abs(found - expected).mean() < mean
+
+
+def test_compiled_for_a_card_it_gives_the_same():
+    """`--compile` changes the speed only."""
+    volume = drawn_target()
+    plain = predict(volume, InferenceSettings(), CUDA)
+    assert np.abs(predict(volume, InferenceSettings(compiled=True), CUDA) - plain).mean() < 1e-3
+
+
+def test_the_batch_is_sized_to_the_memory_that_is_free():
+    """More than one small pair fits; with nearly all memory taken only one does."""
+    network, backbone = build_network("compact"), backbone_named("compact")
+
+    def fitting(side: int) -> int:
+        predictor = SectionPredictor(
+            network, backbone, (side, side), (1.0, 1.0), InferenceSettings(bfloat16=True), CUDA
+        )
+        return predictor.batch_size
+
+    assert fitting(512) > 1
+    free, _ = torch.cuda.mem_get_info()
+    taken = torch.empty(max(0, free - 2**30), dtype=torch.uint8, device=CUDA)
+    assert fitting(4096) == 1
+    del taken
+
+
+@pytest.mark.parametrize("backbone", ["compact", "codetection"])
+def test_isc_learns_on_a_card(backbone, tmp_path: Path):
+    """A few steps in the precision the device likes: finite losses that fall, and weights on disk."""
+    for name, domain, sections in (("source", SOURCE, 6), ("target", TARGET, 12)):
+        image, label = draw_phantom(domain, (sections, 256, 256), 3)
+        for suffix, array in (("", image), ("_mask", label)):
+            write_sections(
+                tmp_path / f"{name}{suffix}.tif", array, array.shape, array.dtype, domain.voxel_size
+            )
+    settings = TrainingSettings(method="isc", backbone=backbone, steps=40, patch=128)
+    source = f"{tmp_path / 'source.tif'}:{tmp_path / 'source_mask.tif'}"
+    prepared = prepare(AdaptationPlan(source=source, target=str(tmp_path / "target.tif"), training=settings))
+    arithmetic = Arithmetic(CUDA, choose_bfloat16("auto", CUDA))
+    events = list(adapt(settings, prepared.source, prepared.target, tmp_path, prepared.info, arithmetic))
+    losses = [event.losses["first"] for event in events if isinstance(event, StepsDone)]
+    assert losses[-1] < losses[0]
+    assert isinstance(events[-1], Finished)
+    assert (tmp_path / "weights.safetensors").is_file()
