@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mitoda import __version__
-from mitoda.checkpoints import WeightsInfo
+from mitoda.bundled import find_weights
+from mitoda.checkpoints import WeightsInfo, read_info
 from mitoda.datasets import DATASETS, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.geometry import Geometry, shared_geometry
@@ -37,6 +38,8 @@ class AdaptationPlan:
     target: str
     """A fetched data set or a path; for the oracle with labels, like a source."""
     training: TrainingSettings
+    start: str | None = None
+    """Weights to begin from: a bundled name, a file or a run's folder. None begins from scratch."""
     source_voxel_size: VoxelSize | None = None
     target_voxel_size: VoxelSize | None = None
     source_stride: int | None = None
@@ -155,6 +158,8 @@ class Prepared:
     target: UnlabelledPairs
     geometry: Geometry
     info: WeightsInfo
+    start: Path | None = None
+    """Weights to begin from."""
 
 
 def prepare(plan: AdaptationPlan) -> Prepared:
@@ -185,14 +190,22 @@ def prepare(plan: AdaptationPlan) -> Prepared:
         )
     source_size = _known_size(source.volume, "--source-voxel-size")
     target_size = _known_size(target.volume, "--target-voxel-size")
+    start, begun = _starting_weights(plan)
     geometry = shared_geometry(_reference_size(plan, source, target), target_size, plan.pixel, plan.spacing)
+    if begun is not None:  # they know mitochondria at their own scale
+        geometry = Geometry(
+            geometry.pixel if plan.pixel is not None else begun.pixel,
+            geometry.spacing if plan.spacing is not None else begun.spacing,
+        )
     # A target stride that was given is what the weights are for; `segment` derives its stride from this spacing.
     spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
     # The oracle learns from the target, with the target's stride.
     source_stride = plan.target_stride if source is target else plan.source_stride
-    licences = sorted(
-        {source.licence} if source is target or not cls.needs_target else {source.licence, target.licence}
-    )
+    licences = {source.licence}
+    if cls.needs_target:
+        licences.add(target.licence)
+    if begun is not None:
+        licences.update(begun.licence.split("; "))
     return Prepared(
         LabelledPairs(
             CachedVolume(source.volume),
@@ -213,10 +226,26 @@ def prepare(plan: AdaptationPlan) -> Prepared:
             method=plan.training.method,
             source=source.name,
             target=target.name if cls.needs_target else "",
-            licence="; ".join(licences),
+            start=plan.start or "",
+            licence="; ".join(sorted(licences)),
             seed=plan.training.seed,
         ),
+        start,
     )
+
+
+def _starting_weights(plan: AdaptationPlan) -> tuple[Path | None, WeightsInfo | None]:
+    """Find the weights that a plan begins from, and refuse those of another network."""
+    if plan.start is None:
+        return None, None
+    path = find_weights(plan.start)
+    info = read_info(path)
+    if info.backbone != plan.training.backbone:
+        raise InputError(
+            f"the weights '{plan.start}' to start from are of the backbone '{info.backbone}', and the run's is "
+            f"'{plan.training.backbone}'; give --backbone {info.backbone}, or --from-scratch"
+        )
+    return path, info
 
 
 def _reference_size(plan: AdaptationPlan, source: Domain, target: Domain) -> VoxelSize:

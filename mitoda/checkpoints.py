@@ -34,6 +34,8 @@ class WeightsInfo:
     method: str = ""
     source: str = ""
     target: str = ""
+    start: str = ""
+    """Weights that the training began from; empty where from scratch."""
     licence: str = ""
     """Of the data it was trained on."""
     steps: int = 0

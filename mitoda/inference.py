@@ -8,9 +8,11 @@ Every section is in two pairs, as second and as first (DA-ISC; both visits are a
 and kept until its last pair, where they fit in memory. With a batch size above 1, as many sections are taken together.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,8 @@ from mitoda.predictor import InferenceSettings, SectionPredictor, batched
 from mitoda.prefetch import read_ahead
 from mitoda.smoothing import smooth_along_sections, smoothing_reach
 from mitoda.volumes import Volume
+
+Item = TypeVar("Item")
 
 FEATURES_LIMIT = 512 * 2**20
 """Bytes of features kept between the two visits of a section; above it they are computed a second time."""
@@ -107,8 +111,18 @@ def _predict_from(
 ) -> Generator[np.ndarray, None, None]:
     """Predict from section `first`, smooth, and yield from section `start`."""
     with closing(predict_maps(predictor, volume, stride, first)) as maps:
-        for smoothed in smooth_along_sections(maps, sigma, first, start):
-            yield predictor.finish(smoothed)
+        finished = map(predictor.finish, smooth_along_sections(maps, sigma, first, start))
+        yield from (section() for section in behind(finished, 1 if predictor.device.type == "cuda" else 0))
+
+
+def behind(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Pass items on, each after `count` more have been taken."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def smaller_settings(predictor: SectionPredictor) -> InferenceSettings | None:

@@ -248,15 +248,33 @@ class SectionPredictor:
             announce(f"--compile failed and is left out, which changes the speed only ({reason})")
 
     @torch.inference_mode()
-    def finish(self, probability: Tensor) -> np.ndarray:
-        """Bring a map on the output grid back to the section's own pixels, float32 (rows, columns)."""
+    def finish(self, probability: Tensor) -> Callable[[], np.ndarray]:
+        """Bring a map on the output grid back to the section's own pixels.
+
+        Returns
+        -------
+        callable
+            Gives the map, float32 (rows, columns). From a CUDA device it is copied to pinned memory while the next
+            sections are computed, and the call waits for the copy.
+        """
         full = probability[None, None]
         if self.network.grid > 1:
             full = F.interpolate(full, self.tiling.padded, mode="bilinear", align_corners=False)
         full = full[..., : self.working[0], : self.working[1]]
         if self.working != self.shape:
             full = F.interpolate(full, self.shape, mode="bilinear", antialias=True)
-        return full[0, 0].cpu().numpy()
+        if self.device.type != "cuda":
+            return full[0, 0].cpu().numpy
+        host = torch.empty(self.shape, pin_memory=True)
+        host.copy_(full[0, 0], non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+
+        def wait() -> np.ndarray:
+            copied.synchronize()
+            return host.numpy()
+
+        return wait
 
     def _autocast(self) -> torch.autocast:
         cast = self.settings.bfloat16 and self.device.type != "cpu"

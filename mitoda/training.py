@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mitoda.augment import augmentation_named
-from mitoda.checkpoints import WeightsInfo, load_state, save_state, save_weights
+from mitoda.checkpoints import WeightsInfo, load_state, load_weights, save_state, save_weights
 from mitoda.errors import InputError, MitodaError
 from mitoda.geometry import Geometry
 from mitoda.methods import Arithmetic, Method, build_method, check_backbone, method_named
@@ -205,6 +205,12 @@ class Run:
         current = [parameter.detach() for parameter in self.method.network.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
+    def begin_from(self, weights: Path) -> None:
+        """Take weights instead of freshly drawn ones, for the network and for its average."""
+        begun, _ = load_weights(weights)
+        for network in (self.method.network, self.average):
+            network.load_state_dict(begun.state_dict())
+
     @property
     def dated_info(self) -> WeightsInfo:
         """What is saved with the weights, as of now."""
@@ -287,6 +293,7 @@ def adapt(
     info: WeightsInfo,
     arithmetic: Arithmetic,
     *,
+    start: Path | None = None,
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
@@ -299,6 +306,8 @@ def adapt(
     ----------
     folder : Path
         Of the run; must exist.
+    start : Path, optional
+        Weights of the same backbone to begin from, instead of from scratch.
     resume : bool
         Go on from the state in `folder`. With `settings.steps`, on the CPU with as many threads, the result is the
         same to the last bit as without the break; with `settings.minutes` the clock decides the schedule.
@@ -313,6 +322,8 @@ def adapt(
     run = Run(settings, arithmetic, info, folder)
     if resume:
         run.load()
+    elif start is not None:
+        run.begin_from(start)
     cls, _ = method_named(settings.method)
     stream = BatchStream(
         source,

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fakes import compact_weights
 
 from mitoda import adaptation
 from mitoda.adaptation import AdaptationPlan, extended, load_plan, open_domain, prepare, split_spec
 from mitoda.errors import FileError, InputError
+from mitoda.geometry import Geometry
 from mitoda.methods import METHODS
 from mitoda.run_report import neighbourhood, write_run_report
 from mitoda.training import Finished, TrainingSettings
@@ -88,6 +90,31 @@ def test_a_target_stride_that_is_given_is_what_the_weights_remember(files):
             prepare(plan_for(files, target_stride=wrong))
 
 
+def test_weights_to_start_from_bring_their_scale_and_their_licence(files, tmp_path):
+    """The run works at the pixels and the spacing that they know, unless the person says otherwise."""
+    path = tmp_path / "known.safetensors"
+    compact_weights(path, pixel=(8.0, 8.0), spacing=40.0, licence="of the moon")
+    prepared = prepare(plan_for(files, start=str(path)))
+    assert prepared.start == path
+    assert prepared.geometry == Geometry((8.0, 8.0), 40.0)
+    assert prepared.target.stride == 4
+    assert (prepared.info.pixel, prepared.info.spacing) == ((8.0, 8.0), 40.0)
+    assert prepared.info.start == str(path)
+    assert prepared.info.licence == "of the moon; of the person's own data"
+    own = prepare(plan_for(files, start=str(path), pixel=6.0, spacing=20.0)).geometry
+    assert own == Geometry((6.0, 6.0), 20.0)
+    assert prepare(plan_for(files)).start is None
+
+
+def test_weights_of_another_backbone_are_no_start(files):
+    """Refused with both names, before any training."""
+    plan = plan_for(files, start="default", training=replace(TRAINING, backbone="codetection"))
+    with pytest.raises(
+        InputError, match=r"'default' to start from are of the backbone 'compact', and the run's is"
+    ):
+        prepare(plan)
+
+
 def test_labels_of_the_target_are_opened_by_the_oracle_and_nobody_else(files, monkeypatch):
     """Every label file that is opened is recorded: the source's for all methods, the target's for the oracle alone."""
     opened = []
@@ -157,7 +184,6 @@ def test_a_report_predicts_a_section_as_the_whole_volume_would(target_phantom, t
     """Section k with its two partners gives k the same probability as streaming the whole stack."""
     from fakes import recipe, tiny_network
 
-    from mitoda.geometry import Geometry
     from mitoda.inference import predict_sections
     from mitoda.predictor import InferenceSettings
 

@@ -14,6 +14,7 @@ from commands import ROOT, Commands, finish, interrupt_when, start
 from fakes import compact_weights
 
 import mitoda as package
+from mitoda.bundled import DEFAULT
 from mitoda.checkpoints import load_weights, read_info
 from mitoda.cli import explain
 from mitoda.errors import FileError, InputError
@@ -47,6 +48,14 @@ def folder(tmp_path_factory) -> Path:
 def source_of(folder: Path) -> str:
     """IMAGES:LABELS."""
     return f"{folder / 'source.tif'}:{folder / 'source_mask.tif'}"
+
+
+def fetched_source(folder: Path, dest: Path) -> Path:
+    """Let the source phantom stand for the data set vnc3 in a folder of fetched data sets."""
+    (dest / "vnc3" / "stack1").mkdir(parents=True)
+    for name, file in (("source", "volume"), ("source_mask", "mask")):
+        (dest / "vnc3" / "stack1" / f"{file}.tif").symlink_to(folder / f"{name}.tif")
+    return dest
 
 
 TINY = ["--patch", 128, "--batch-size", 1, "--workers", 1]
@@ -310,3 +319,25 @@ def test_a_closed_pipe_is_not_an_error_to_shout_about(folder):
     )
     assert "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_stack_of_ones_own_begins_from_the_bundled_weights(mitoda, folder, tmp_path):
+    """Said, and written into the weights; --from-scratch, another method or a source of one's own begin without."""
+    dest = fetched_source(folder, tmp_path / "data")
+    own = ["adapt", "--target", folder / "target.tif", "--dest", dest, "--steps", 1, "--device", "cpu", *TINY]
+    begun = mitoda(*own, "--out", tmp_path / "begun")
+    assert begun.status == 0, begun.err
+    assert f"beginning from the weights '{DEFAULT}' (--from-scratch begins without)" in begun.err
+    info = read_info(tmp_path / "begun" / "weights.safetensors")
+    assert (info.start, info.pixel, info.spacing) == (DEFAULT, (5.0, 5.0), 50.0)
+    assert "CC BY-NC-SA 3.0" in info.licence
+    for number, options in enumerate(
+        (["--from-scratch"], ["--method", "source-only"], ["--source", source_of(folder)])
+    ):
+        run = tmp_path / f"scratch{number}"
+        scratch = mitoda(*own, *options, "--out", run)
+        assert scratch.status == 0, scratch.err
+        assert "beginning from" not in scratch.err
+        assert read_info(run / "weights.safetensors").start == ""
+    chosen = mitoda(*own, "--from-scratch", "--start", "default", "--out", tmp_path / "both")
+    assert chosen.status == 2

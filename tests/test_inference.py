@@ -17,7 +17,7 @@ from mitoda.bundled import find_weights
 from mitoda.checkpoints import load_weights
 from mitoda.errors import InputError
 from mitoda.geometry import Geometry
-from mitoda.inference import predict_sections
+from mitoda.inference import behind, predict_sections
 from mitoda.networks import BACKBONES, build_network
 from mitoda.predictor import InferenceSettings, normalise_section
 from mitoda.prefetch import read_ahead
@@ -386,6 +386,20 @@ def test_closing_early_closes_the_thread():
     assert reading_threads()
     sections.close()
     assert not reading_threads()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 100])
+def test_items_come_behind_by_a_count_and_all_of_them(count):
+    """Item k comes when k + count has been taken; the rest at the end, in order."""
+    taken = []
+
+    def items():
+        for n in range(10):
+            taken.append(n)
+            yield n
+
+    found = [(item, len(taken)) for item in behind(items(), count)]
+    assert found == [(n, min(n + count + 1, 10)) for n in range(10)]
 
 
 def test_reading_ahead_keeps_order_and_stays_a_few_ahead():

@@ -37,11 +37,12 @@ def domains(source_phantom, target_phantom):
     )
 
 
-def train(domains, folder, should_stop=lambda: False, resume=False, **changes):
+def train(domains, folder, should_stop=lambda: False, resume=False, start=None, **changes):
     """Run; return the events."""
     folder.mkdir(exist_ok=True)
     settings = TrainingSettings(**{"steps": 6, **TINY, **changes})
-    return list(adapt(settings, *domains, folder, INFO, CPU, resume=resume, should_stop=should_stop))
+    options = {"start": start, "resume": resume, "should_stop": should_stop}
+    return list(adapt(settings, *domains, folder, INFO, CPU, **options))
 
 
 def stop_after(steps: int):
@@ -75,6 +76,24 @@ def test_a_run_stopped_and_resumed_equals_one_without_a_break(domains, tmp_path)
     assert torch.equal(whole["random"], parts["random"])
     a, b = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_begins_from_weights_and_is_resumed_from_its_own(domains, tmp_path):
+    """With a learning rate of next to nothing they stay what they were; resuming does not go back to them."""
+    train(domains, tmp_path / "begun", steps=2, seed=5)
+    start = tmp_path / "begun" / "weights.safetensors"
+    still = {"steps": 2, "assignments": {"learning_rate": "1e-12"}}
+    train(domains, tmp_path / "still", start=start, **still)
+    known, found = tensors(tmp_path / "begun"), tensors(tmp_path / "still")
+    assert all(torch.allclose(known[key], found[key], atol=1e-6) for key in known)
+    train(domains, tmp_path / "fresh", **still)
+    fresh = tensors(tmp_path / "fresh")
+    assert not all(torch.allclose(known[key], fresh[key], atol=1e-3) for key in known)
+    train(domains, tmp_path / "whole", start=start)
+    train(domains, tmp_path / "parts", stop_after(3), start=start)
+    train(domains, tmp_path / "parts", resume=True, start=start)
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
 def test_another_seed_is_another_run(domains, tmp_path):

@@ -265,6 +265,7 @@ def _train(
         entry.folder,
         prepared.info,
         Arithmetic(device, bfloat16),
+        start=prepared.start,
         resume=resume,
         should_stop=should_stop,
     )

@@ -33,6 +33,17 @@ def adapt(
         str, typer.Option(help="Labelled volume: a fetched data set, or IMAGES:LABELS.")
     ] = "vnc3",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")] = Path("run"),
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Begin from these weights (a bundled name, a file, a run). Default: the bundled ones for a stack of "
+            "your own with the default source, method and backbone; for fetched data sets none.",
+        ),
+    ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Begin from freshly drawn weights in any case.")
+    ] = False,
     method: Annotated[
         str,
         typer.Option(
@@ -92,6 +103,7 @@ def adapt(
 ) -> None:
     """Train a network for your volume: labels from the source, images of both, no label of the target."""
     from mitoda.adaptation import AdaptationPlan, extended, load_plan
+    from mitoda.bundled import DEFAULT
     from mitoda.errors import InputError
     from mitoda.training import TrainingSettings
 
@@ -103,6 +115,10 @@ def adapt(
         raise typer.BadParameter("give the volume to adapt to: --target my_stack.tif", param_hint="--target")
     if steps is None and minutes is None:
         minutes = DEFAULT_MINUTES
+    if from_scratch and start is not None:
+        raise typer.BadParameter("give either --start or --from-scratch", param_hint="--start")
+    if start is None and not from_scratch and begins_from_bundled(context, target):
+        start = DEFAULT  # by its own name, which a resumed run finds again
     pairs = dict(_assignment(text) for text in assignments or [])
     if workers < 1:
         raise InputError(f"--workers must be at least 1; got {workers}")
@@ -125,6 +141,7 @@ def adapt(
             keep=keep,
             assignments=pairs,
         ),
+        start=start,
         source_voxel_size=source_voxel_size,
         target_voxel_size=target_voxel_size,
         source_stride=source_stride,
@@ -136,6 +153,18 @@ def adapt(
         precision=precision,
     )
     run_plan(plan, out, device, overwrite=overwrite)
+
+
+def begins_from_bundled(context: typer.Context, target: str) -> bool:
+    """Whether a run begins from the bundled weights: own stack; source, method, backbone and scale left as they are.
+
+    Data sets begin from scratch, for what is bundled may have learnt from them, and figures must not.
+    """
+    from mitoda.datasets import is_dataset_spec
+
+    decisive = ("source", "method", "backbone", "pixel", "spacing")
+    given = [context.get_parameter_source(name) for name in decisive]
+    return not is_dataset_spec(target) and all(one is None or one.name == "DEFAULT" for one in given)
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:
@@ -204,6 +233,7 @@ def run_plan(
             folder,
             prepared.info,
             Arithmetic(device, bfloat16),
+            start=prepared.start,
             resume=resume,
             should_stop=should_stop,
         )
@@ -244,6 +274,8 @@ def _announce(plan: "AdaptationPlan", prepared: "Prepared", device: str, bfloat1
         f"{plan.training.method} on {plan.training.backbone}, {device}, {'bfloat16' if bfloat16 else 'float32'}; "
         f"working pixel {geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm, pairs {prepared.info.spacing:g} nm apart"
     )
+    if prepared.info.start:
+        say(f"beginning from the weights '{prepared.info.start}' (--from-scratch begins without)")
     for name, pairs in (("source", source), ("target", target)):
         scale = "" if pairs.scale == (1.0, 1.0) else f", resampled ×{1 / pairs.scale[0]:.3f}"
         say(
