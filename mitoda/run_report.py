@@ -15,10 +15,13 @@ from mitoda.networks import backbone_named
 from mitoda.predictor import InferenceSettings
 from mitoda.report import curve_figure, overlay, write_report
 from mitoda.training import Finished, read_log
+from mitoda.verdict import Verdict
 from mitoda.volumes import ArrayVolume, Volume
 
 PICTURES = 3
 """Sections of the target that are shown."""
+CANDIDATES = 9
+"""Sections among which those that changed most are sought, where the run began from weights."""
 PICTURE_SIDE = 1024
 """Pixels; of larger sections the middle is shown."""
 
@@ -45,14 +48,14 @@ def write_run_report(
     device: torch.device,
     *,
     bfloat16: bool = False,
-    pictures: bool = True,
+    verdict: Verdict | None = None,
 ) -> Path:
     """Write `report.html` (and `curves.png`) into a run's folder.
 
     Parameters
     ----------
-    pictures : bool
-        Whether to predict a few target sections with the weights saved last and to show them. No label is read.
+    verdict : Verdict, optional
+        Of the weights saved last; with it, what they make of a few target sections is shown. No label is read.
 
     Returns
     -------
@@ -72,8 +75,9 @@ def write_run_report(
         f"mitoda adapt: {plan.training.method} on {plan.training.backbone}",
         settings={**settings, **shown},
         records=loss_records(folder),
-        tables={"Geometry": _geometry_table(prepared)},
-        pictures=_pictures(prepared, finished.weights, device, bfloat16) if pictures else (),
+        tables={"Geometry": _geometry_table(prepared)}
+        | ({"The target, without labels": verdict.table()} if verdict is not None else {}),
+        pictures=_pictures(prepared, finished.weights, device, bfloat16) if verdict is not None else (),
         notes=notes,
     )
 
@@ -98,27 +102,59 @@ def _geometry_table(prepared: Prepared) -> dict[str, object]:
 def _pictures(
     prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool
 ) -> list[tuple[str, np.ndarray]]:
-    """Predict sections spread over the target, and draw the masks over them."""
-    network, info = load_weights(weights)
-    target = prepared.target
-    sections = target.volume.shape[0]
-    drawn = []
-    for k in sorted({(2 * place + 1) * sections // (2 * PICTURES) for place in range(PICTURES)}):
-        near, index = neighbourhood(target.volume, k, target.stride, info.spacing)
+    """Draw masks over sections spread over the target; where it began from weights, over those that changed most."""
+    now = _Masks(prepared, weights, device, bfloat16)
+    if prepared.start is None:
+        return [_picture(prepared, k, now.of(k), None) for k in _spread(prepared, PICTURES)]
+    before = _Masks(prepared, prepared.start, device, bfloat16)
+    masks = {k: (now.of(k), before.of(k)) for k in _spread(prepared, CANDIDATES)}
+    changed = sorted(masks, key=lambda k: np.count_nonzero(masks[k][0] ^ masks[k][1]), reverse=True)
+    return [_picture(prepared, k, *masks[k]) for k in sorted(changed[:PICTURES])]
+
+
+def _spread(prepared: Prepared, count: int) -> list[int]:
+    """Sections evenly spread over the target."""
+    sections = prepared.target.volume.shape[0]
+    return sorted({(2 * place + 1) * sections // (2 * count) for place in range(count)})
+
+
+def _picture(
+    prepared: Prepared, k: int, mask: np.ndarray, before: np.ndarray | None
+) -> tuple[str, np.ndarray]:
+    """The middle of a section with its mask, and with what changed since before; and its caption."""
+    rows, columns = (_middle(size) for size in mask.shape)
+    grey = prepared.target.volume.read(k, rows, columns)
+    caption = (
+        f"section {k}, before smoothing along the sections: {mask.mean():.1%} predicted as mitochondrion"
+    )
+    if before is None:
+        return caption, overlay(grey, mask[rows, columns])
+    caption += f", {before.mean():.1%} before: green in both, red new, blue gone"
+    return caption, overlay(grey, mask[rows, columns], before[rows, columns])
+
+
+class _Masks:
+    """Masks of single sections of the target by some weights, before smoothing along the sections."""
+
+    def __init__(self, prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool) -> None:
+        self.target = prepared.target
+        self.network, self.info = load_weights(weights)
+        self.settings = InferenceSettings(bfloat16=bfloat16)
+        self.device = device
+
+    def of(self, k: int) -> np.ndarray:
+        """The mask of section `k`, boolean."""
+        info = self.info
+        near, index = neighbourhood(self.target.volume, k, self.target.stride, info.spacing)
         predicted = predict_sections(
-            network,
+            self.network,
             backbone_named(info.backbone),
             Geometry(info.pixel, info.spacing),
             near,
-            InferenceSettings(bfloat16=bfloat16),
-            device,
+            self.settings,
+            self.device,
         )
-        mask = list(predicted)[index] >= info.threshold
-        rows, columns = (_middle(size) for size in mask.shape)
-        unsmoothed = " before smoothing along the sections" if info.smoothing else ""
-        caption = f"section {k}, {mask.mean():.1%} predicted as mitochondrion{unsmoothed}"
-        drawn.append((caption, overlay(near.read(index, rows, columns), mask[rows, columns])))
-    return drawn
+        return np.asarray(list(predicted)[index] >= info.threshold)
 
 
 def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[ArrayVolume, int]:

@@ -15,6 +15,7 @@ from mitoda.geometry import Geometry
 from mitoda.methods import METHODS
 from mitoda.run_report import neighbourhood, write_run_report
 from mitoda.training import Finished, TrainingSettings
+from mitoda.verdict import Look, Verdict
 from mitoda.volumes import ArrayVolume, write_sections
 
 TRAINING = TrainingSettings(steps=2, patch=128, batch_size=1, workers=1, assignments={"consistency": "0.2"})
@@ -198,9 +199,7 @@ def test_a_report_predicts_a_section_as_the_whole_volume_would(target_phantom, t
 
 
 def test_the_report_has_settings_geometry_curves_and_three_pictures(files, tmp_path):
-    """One page that needs no other file; without pictures nothing is predicted."""
-    from fakes import compact_weights
-
+    """One page that needs no other file; without a verdict nothing is predicted."""
     prepared = prepare(plan_for(files))
     compact_weights(tmp_path / "weights.safetensors", pixel=(10.0, 10.0), spacing=50.0)
     lines = [
@@ -210,12 +209,28 @@ def test_the_report_has_settings_geometry_curves_and_three_pictures(files, tmp_p
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
     arguments = plan_for(files), prepared, tmp_path, finished, torch.device("cpu")
-    page = write_run_report(*arguments).read_text()
-    for text in ("isc", "assignments.consistency", "50 nm apart", "stride", "section 4", "3 steps"):
+    verdict = Verdict(Look(0.0712, 0.9), None, 0.06)
+    page = write_run_report(*arguments, verdict=verdict).read_text()
+    for text in ("isc", "assignments.consistency", "50 nm apart", "stride", "section 4", "3 steps", "7.12%"):
         assert text in page
     assert page.count("data:image/png;base64") == 1 + 3
     assert (tmp_path / "curves.png").stat().st_size > 1000
-    assert write_run_report(*arguments, pictures=False).read_text().count("data:image/png;base64") == 1
+    assert write_run_report(*arguments).read_text().count("data:image/png;base64") == 1
+
+
+def test_a_report_of_a_run_that_began_from_weights_shows_what_changed(files, tmp_path):
+    """Three pictures, whose captions give both shares; and a table with both."""
+    start = tmp_path / "start.safetensors"
+    for seed, path in ((0, start), (1, tmp_path / "weights.safetensors")):
+        compact_weights(path, seed=seed, pixel=(10.0, 10.0), spacing=50.0)
+    prepared = prepare(plan_for(files, start=str(start)))
+    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
+    verdict = Verdict(Look(0.07, 0.9), Look(0.05, None), 0.06)
+    arguments = plan_for(files), prepared, tmp_path, finished, torch.device("cpu")
+    page = write_run_report(*arguments, verdict=verdict).read_text()
+    assert page.count("data:image/png;base64") == 3
+    assert page.count("before: green in both, red new, blue gone</figcaption>") == 3
+    assert "5.00%" in page
 
 
 def test_volumes_in_memory_can_be_cut_around_a_section():

@@ -312,17 +312,20 @@ def _conclude(
 ) -> None:
     """Write the report, say how it ended and what to do next."""
     from mitoda.run_report import write_run_report
+    from mitoda.verdict import judge
 
-    report = write_run_report(
-        plan, prepared, folder, finished, device, bfloat16=bfloat16, pictures=finished.complete
-    )
+    verdict = judge(prepared, finished.weights, device, bfloat16) if finished.complete else None
+    report = write_run_report(plan, prepared, folder, finished, device, bfloat16=bfloat16, verdict=verdict)
     done = f"{finished.step} steps in {duration(finished.seconds)}"
-    if not finished.complete:
+    if verdict is None:
         say(f"stopped after {done}; go on with: mitoda adapt --resume {folder}")
         raise typer.Exit(1)
     say(
         f"done: {done}; the averaged weights of the last step are {finished.weights}; losses and pictures: {report}"
     )
+    say(verdict.sentence)
+    for warning in verdict.warnings:
+        warn(warning)
     say(f"next: mitoda segment STACK.tif -o mask.tif --weights {finished.weights}")
 
 
