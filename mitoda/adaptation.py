@@ -12,7 +12,7 @@ from mitoda.datasets import DATASETS, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.geometry import Geometry, shared_geometry
 from mitoda.methods import method_named
-from mitoda.patches import LabelledPairs, UnlabelledPairs
+from mitoda.patches import LabelledPairs, Pairs, UnlabelledPairs
 from mitoda.training import TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
 
@@ -34,12 +34,14 @@ class AdaptationPlan:
     """All that decides a run. Lengths are nanometres; None is derived or read from the metadata."""
 
     source: str
-    """A fetched data set (`vnc3`, `lucchi:training`) or IMAGES:LABELS."""
+    """A fetched data set (`vnc3`, `lucchi:training`) or IMAGES:LABELS; not opened where `source_free`."""
     target: str
     """A fetched data set or a path; for the oracle with labels, like a source."""
     training: TrainingSettings
     start: str | None = None
     """Weights to begin from: a bundled name, a file or a run's folder. None begins from scratch."""
+    source_free: bool = False
+    """Adapt to the target alone, from the weights of `start`."""
     source_voxel_size: VoxelSize | None = None
     target_voxel_size: VoxelSize | None = None
     source_stride: int | None = None
@@ -52,6 +54,10 @@ class AdaptationPlan:
     """Where the fetched data sets lie; None is the usual place."""
     precision: str = "auto"
     version: str = field(default=__version__)
+
+    def __post_init__(self) -> None:
+        if self.source_free and self.start is None:
+            raise InputError("--source-free needs weights to begin from: --start default, a file or a run")
 
     def save(self, folder: Path) -> None:
         """Write the plan into a run's folder."""
@@ -154,12 +160,18 @@ def split_spec(spec: str) -> tuple[str, str]:
 class Prepared:
     """What a plan opens: the pairs to learn from, and what is known about them."""
 
-    source: LabelledPairs
+    source: LabelledPairs | None
+    """None where the target is adapted to alone."""
     target: UnlabelledPairs
     geometry: Geometry
     info: WeightsInfo
     start: Path | None = None
     """Weights to begin from."""
+
+    def domains(self) -> list[tuple[str, Pairs]]:
+        """Source (where there is one) and target, with their names."""
+        named: list[tuple[str, Pairs]] = [("target", self.target)]
+        return named if self.source is None else [("source", self.source), *named]
 
 
 def prepare(plan: AdaptationPlan) -> Prepared:
@@ -178,41 +190,17 @@ def prepare(plan: AdaptationPlan) -> Prepared:
         invert=plan.invert_target,
         dest=plan.dest,
     )
-    if cls.labels_from == "target":
-        source = target
-    else:
-        source = open_domain(
-            plan.source,
-            labelled=True,
-            voxel_size=plan.source_voxel_size,
-            invert=plan.invert_source,
-            dest=plan.dest,
-        )
-    source_size = _known_size(source.volume, "--source-voxel-size")
-    target_size = _known_size(target.volume, "--target-voxel-size")
+    source = _open_source(plan, target)
     start, begun = _starting_weights(plan)
-    geometry = shared_geometry(_reference_size(plan, source, target), target_size, plan.pixel, plan.spacing)
-    if begun is not None:  # they know mitochondria at their own scale
-        geometry = Geometry(
-            geometry.pixel if plan.pixel is not None else begun.pixel,
-            geometry.spacing if plan.spacing is not None else begun.spacing,
-        )
+    geometry = _choose_geometry(plan, source, target, begun)
+    target_size = _known_size(target.volume, "--target-voxel-size")
     # A target stride that was given is what the weights are for; `segment` derives its stride from this spacing.
     spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
-    # The oracle learns from the target, with the target's stride.
-    source_stride = plan.target_stride if source is target else plan.source_stride
-    licences = {source.licence}
-    if cls.needs_target:
-        licences.add(target.licence)
-    if begun is not None:
-        licences.update(begun.licence.split("; "))
+    licences = {target.licence} if cls.needs_target else set()
+    licences |= {source.licence} if source is not None else set()
+    licences |= set(begun.licence.split("; ")) if begun is not None else set()
     return Prepared(
-        LabelledPairs(
-            CachedVolume(source.volume),
-            _stride(source_stride, geometry, source.volume, source_size),
-            geometry.scale(source_size),
-            labels=CachedVolume(source.labels) if source.labels is not None else None,
-        ),
+        None if source is None else _source_pairs(plan, source, target, geometry),
         UnlabelledPairs(
             CachedVolume(target.volume),
             _stride(plan.target_stride, geometry, target.volume, target_size),
@@ -224,13 +212,61 @@ def prepare(plan: AdaptationPlan) -> Prepared:
             pixel=geometry.pixel,
             spacing=spacing,
             method=plan.training.method,
-            source=source.name,
+            source=source.name if source is not None else "",
             target=target.name if cls.needs_target else "",
             start=plan.start or "",
             licence="; ".join(sorted(licences)),
             seed=plan.training.seed,
         ),
         start,
+    )
+
+
+def _open_source(plan: AdaptationPlan, target: Domain) -> Domain | None:
+    """Open the labelled volume: the target itself for the oracle, none where the target is adapted to alone."""
+    cls, _ = method_named(plan.training.method)
+    if plan.source_free:
+        if not cls.can_go_without_source:
+            raise InputError(
+                f"--source-free needs a method that labels the target itself, --method mitoda; "
+                f"'{plan.training.method}' learns from the source in every step"
+            )
+        return None
+    if cls.labels_from == "target":
+        return target
+    return open_domain(
+        plan.source,
+        labelled=True,
+        voxel_size=plan.source_voxel_size,
+        invert=plan.invert_source,
+        dest=plan.dest,
+    )
+
+
+def _source_pairs(plan: AdaptationPlan, source: Domain, target: Domain, geometry: Geometry) -> LabelledPairs:
+    """Pairs of the source; the oracle, which learns from the target, takes the target's stride."""
+    size = _known_size(source.volume, "--source-voxel-size")
+    stride = plan.target_stride if source is target else plan.source_stride
+    return LabelledPairs(
+        CachedVolume(source.volume),
+        _stride(stride, geometry, source.volume, size),
+        geometry.scale(size),
+        labels=CachedVolume(source.labels) if source.labels is not None else None,
+    )
+
+
+def _choose_geometry(
+    plan: AdaptationPlan, source: Domain | None, target: Domain, begun: WeightsInfo | None
+) -> Geometry:
+    """Steps that both domains share; weights that a run begins from know mitochondria at their own."""
+    source_size = None if source is None else _reference_size(plan, source, target)
+    target_size = _known_size(target.volume, "--target-voxel-size")
+    geometry = shared_geometry(source_size or target_size, target_size, plan.pixel, plan.spacing)
+    if begun is None:
+        return geometry
+    return Geometry(
+        geometry.pixel if plan.pixel is not None else begun.pixel,
+        geometry.spacing if plan.spacing is not None else begun.spacing,
     )
 
 

@@ -27,6 +27,9 @@ from mitoda.errors import InputError
 from mitoda.losses import IGNORE
 from mitoda.volumes import Volume
 
+SOURCE, TARGET = 0, 1
+"""Numbers of the domains, of which the draws of each are seeded."""
+
 
 @dataclass(frozen=True)
 class LabelledBatch:
@@ -224,7 +227,8 @@ class BatchStream:
 
     Parameters
     ----------
-    source : LabelledPairs
+    source : LabelledPairs or None
+        None where the target is adapted to without it.
     target : UnlabelledPairs, optional
         Where the method wants none, nothing of it is read.
     settings : BatchSettings
@@ -236,52 +240,63 @@ class BatchStream:
 
     def __init__(
         self,
-        source: LabelledPairs,
+        source: LabelledPairs | None,
         target: UnlabelledPairs | None,
         settings: BatchSettings,
         device: torch.device,
         workers: int = 2,
     ) -> None:
-        self.domains: list[Pairs] = [source] if target is None else [source, target]
+        self.domains: dict[int, Pairs] = {
+            number: pairs for number, pairs in ((SOURCE, source), (TARGET, target)) if pairs is not None
+        }
         self.settings = settings
         self.device = device
         self.workers = workers
         self.pseudo_labels: PseudoLabels | None = None
         """Set by the loop when a method has labelled the target; from then on target batches carry them."""
 
-    def read(self, step: int) -> list[Draw]:
+    def read(self, step: int) -> dict[int, Draw]:
         """Read what step `step` needs, of each domain."""
         s = self.settings
-        return [
-            read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
-            for domain, pairs in enumerate(self.domains)
-        ]
+        return {
+            domain: read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
+            for domain, pairs in self.domains.items()
+        }
 
-    def assemble(self, draws: list[Draw], step: int) -> tuple[LabelledBatch, UnlabelledBatch | None]:
+    def assemble(
+        self, draws: dict[int, Draw], step: int
+    ) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
         """Make the batch of a step from what was read for it."""
         s = self.settings
-        images, coverage = warp_batch(draws[0], s.augmentation, self.device)
-        target = None
-        if len(draws) == 2:
-            raw, _ = warp_batch(draws[1], s.augmentation, self.device)
+        images, raw, coverage = None, None, None
+        if SOURCE in draws:
+            images, coverage = warp_batch(draws[SOURCE], s.augmentation, self.device)
+        if TARGET in draws:
+            raw, _ = warp_batch(draws[TARGET], s.augmentation, self.device)
+        if images is not None and raw is not None:
             matching = float(torch.rand((), generator=seeded(s.seed, 2, step)))
             if matching < s.histogram_matching:
                 images = match_histogram(images, raw)
-            raw = change_grey_values(raw, s.augmentation, draws[1].generator)
+        target = None
+        if raw is not None:
+            raw = change_grey_values(raw, s.augmentation, draws[TARGET].generator)
             pseudo = None
             if self.pseudo_labels is not None:
-                pseudo = warp_pseudo_labels(draws[1], self.pseudo_labels, s.grid, self.device)
+                pseudo = warp_pseudo_labels(draws[TARGET], self.pseudo_labels, s.grid, self.device)
             target = UnlabelledBatch(normalise(raw, s.normalisation), pseudo)
-        images = change_grey_values(images, s.augmentation, draws[0].generator)
-        if coverage is None:
-            raise ValueError("the source has no labels")
-        return LabelledBatch(normalise(images, s.normalisation), coverage), target
+        source = None
+        if images is not None:
+            images = change_grey_values(images, s.augmentation, draws[SOURCE].generator)
+            if coverage is None:
+                raise ValueError("the source has no labels")
+            source = LabelledBatch(normalise(images, s.normalisation), coverage)
+        return source, target
 
-    def batches(self, start: int) -> Iterator[tuple[LabelledBatch, UnlabelledBatch | None]]:
+    def batches(self, start: int) -> Iterator[tuple[LabelledBatch | None, UnlabelledBatch | None]]:
         """Yield the batches of steps `start`, `start` + 1, … without end; closing the iterator stops the threads."""
         ahead = 2 * self.workers
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mitoda-read") as pool:
-            waiting: list[Future[list[Draw]]] = [pool.submit(self.read, start + i) for i in range(ahead)]
+            waiting: list[Future[dict[int, Draw]]] = [pool.submit(self.read, start + i) for i in range(ahead)]
             step = start
             try:
                 while True:

@@ -111,7 +111,7 @@ class SectionPredictor:
         self.regions = self._place_tiles()
         self.pieces = [(tile, view) for tile in range(len(self.regions)) for view in self.views]
         """Tile and view of each piece of a section, in the order they are encoded in."""
-        self.weight = self._weigh_tiles()
+        self.window, self.weight = self._blend()
         self.encode_batch: Callable[..., SectionFeatures] = self.network.encode
         self.decode_batch: Callable[..., PairOutput] = self.network.decode
         self.batch_size = settings.batch_size or self._fitting_batch_size()
@@ -143,20 +143,17 @@ class SectionPredictor:
             for row, column in self.tiling.corners
         ]
 
-    def _weigh_tiles(self) -> Tensor | None:
-        """Weight of each pixel of a tile, on the output grid and by region: (tiles, h, w); None of a single tile.
-
-        Blended, all tiles that hold a pixel add up to 1.
-        """
+    def _blend(self) -> tuple[Tensor | None, Tensor | None]:
+        """Weights within a tile, and their sum over all tiles, on the output grid; None of a single tile."""
         if len(self.regions) == 1:
-            return None
+            return None, None
         tile = (self.tiling.tile[0] // self.network.grid, self.tiling.tile[1] // self.network.grid)
         overlap = self.tiling.overlap // self.network.grid
         window = torch.from_numpy(np.outer(blend_window(tile[0], overlap), blend_window(tile[1], overlap)))
-        total = torch.zeros(self.output_shape)
+        weight = torch.zeros(self.output_shape)
         for region in self.regions:
-            total[region] += window
-        return torch.stack([window / total[region] for region in self.regions]).to(self.device)
+            weight[region] += window
+        return window.to(self.device), weight.to(self.device)
 
     def prepare(self, section: np.ndarray) -> Tensor:
         """Normalise, resample to the working pixel size and mirror to the padded shape: (1, 1, H, W)."""
@@ -212,10 +209,12 @@ class SectionPredictor:
             found = torch.stack([foreground(output.first), foreground(output.second)], dim=1)  # (N, 2, h, w)
             for piece, maps in zip(batch, found, strict=True):
                 turned = maps.flip(piece.view) if piece.view else maps
-                weighed = turned if self.weight is None else turned * self.weight[piece.tile]
                 rows, columns = self.regions[piece.tile]
-                gathered[piece.pair, :, rows, columns] += weighed / len(self.views)
-        return gathered
+                gathered[piece.pair, :, rows, columns] += (
+                    turned if self.window is None else turned * self.window
+                )
+        gathered /= len(self.views)
+        return gathered if self.weight is None else gathered / self.weight
 
     def _fitting_batch_size(self, most: int = 16) -> int:
         """Pairs that fit the memory free on a CUDA device, from what one takes; 1 elsewhere."""
@@ -224,7 +223,10 @@ class SectionPredictor:
         self.batch_size = 1
         before = torch.cuda.memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
-        self._try_out()
+        try:
+            self._try_out()
+        except torch.cuda.OutOfMemoryError:  # the run itself answers it, with smaller tiles
+            return 1
         each = torch.cuda.max_memory_allocated(self.device) - before
         free, _ = torch.cuda.mem_get_info(self.device)
         return max(1, min(most, int(0.7 * free / max(each, 1))))

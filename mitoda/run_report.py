@@ -88,7 +88,7 @@ def _geometry_table(prepared: Prepared) -> dict[str, object]:
         "working pixel": f"{geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm",
         "pairs": f"{prepared.info.spacing:g} nm apart",
     }
-    for name, pairs in (("source", prepared.source), ("target", prepared.target)):
+    for name, pairs in prepared.domains():
         size = pairs.volume.voxel_size
         rows[name] = {
             "sections, rows, columns": " × ".join(map(str, pairs.volume.shape)),

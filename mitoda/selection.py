@@ -104,8 +104,10 @@ def _ratio(numerator: int, denominator: int) -> float:
     return numerator / denominator if denominator else math.nan
 
 
-def foreground_share(pairs: LabelledPairs, samples: int = 12) -> float:
-    """Share of a source's pixels that are labelled foreground, from sections spread evenly over it."""
+def foreground_share(pairs: LabelledPairs | None, samples: int = 12) -> float | None:
+    """Share of a source's pixels that are labelled foreground, from sections spread evenly over it; None of none."""
+    if pairs is None:
+        return None
     labels = pairs.labels
     if labels is None:
         raise InputError(f"{pairs.volume.name} has no labels to take a share of foreground from")

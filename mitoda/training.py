@@ -287,7 +287,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 def adapt(
     settings: TrainingSettings,
-    source: LabelledPairs,
+    source: LabelledPairs | None,
     target: UnlabelledPairs | None,
     folder: Path,
     info: WeightsInfo,
@@ -304,6 +304,8 @@ def adapt(
 
     Parameters
     ----------
+    source : LabelledPairs or None
+        None adapts to the target alone, from `start`; see `Method.without_source`.
     folder : Path
         Of the run; must exist.
     start : Path, optional
@@ -320,6 +322,8 @@ def adapt(
         If a loss is no longer finite. What was last saved stays.
     """
     run = Run(settings, arithmetic, info, folder)
+    if source is None:
+        run.method.without_source()
     if resume:
         run.load()
     elif start is not None:
@@ -352,7 +356,7 @@ def _loop(
     run: Run,
     stream: BatchStream,
     batches: Iterator[Any],
-    source_pairs: LabelledPairs,
+    source_pairs: LabelledPairs | None,
     target: UnlabelledPairs | None,
     should_stop: Callable[[], bool],
 ) -> Iterator[Event]:
@@ -369,7 +373,10 @@ def _loop(
         before = run.progress
         rate = run.set_learning_rates()
         source, patches = next(batches)
-        tally.add(run.method.update(source, patches, before))
+        if source is None:
+            tally.add(run.method.update_alone(patches, before))
+        else:
+            tally.add(run.method.update(source, patches, before))
         run.step += 1
         run.update_average()
         run.seconds = time.monotonic() - began
@@ -460,7 +467,7 @@ def _report(run: Run, tally: Tally, rate: float) -> StepsDone:
     return StepsDone(run.step, run.progress, losses, speed, max(left, 0.0), rate)
 
 
-def _keep(run: Run, source: LabelledPairs, target: UnlabelledPairs | None) -> Saved:
+def _keep(run: Run, source: LabelledPairs | None, target: UnlabelledPairs | None) -> Saved:
     """Keep the averaged weights of this step, and log what can be said of them without labels."""
     path = run.folder / f"weights-{run.step}.safetensors"
     save_weights(path, run.average, run.dated_info)

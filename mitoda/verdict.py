@@ -35,7 +35,8 @@ class Verdict:
     now: Look
     before: Look | None
     """Of the weights it began from; None from scratch."""
-    source_foreground: float
+    source_foreground: float | None
+    """Share of the source's labels; None where there was no source."""
 
     @property
     def sentence(self) -> str:
@@ -57,8 +58,10 @@ class Verdict:
             return [f"the result is all but empty: {taken}; {advice}"]
         if share > FLOOD:
             return [f"{taken}, more than any tissue has; {advice}"]
-        if not foreground_is_plausible(share, self.source_foreground):
+        if self.source_foreground is not None and not foreground_is_plausible(share, self.source_foreground):
             return [f"{taken}, and {_share(self.source_foreground)} of the source; {advice}"]
+        if self.before is not None and not foreground_is_plausible(share, self.before.foreground):
+            return [f"{taken}, and {_share(self.before.foreground)} was before; {advice}"]
         return []
 
     def table(self) -> dict[str, object]:

@@ -116,6 +116,23 @@ def test_weights_of_another_backbone_are_no_start(files):
         prepare(plan)
 
 
+def test_without_a_source_nothing_of_one_is_opened(files, tmp_path):
+    """Scale, spacing and licence come from the weights to begin from; methods that need a source are refused."""
+    path = tmp_path / "known.safetensors"
+    compact_weights(path, pixel=(8.0, 8.0), spacing=40.0, licence="of the moon")
+    ours = replace(TRAINING, method="mitoda", assignments={})
+    plan = plan_for(files, source="nowhere", start=str(path), source_free=True, training=ours)
+    prepared = prepare(plan)
+    assert prepared.source is None
+    assert [name for name, _ in prepared.domains()] == ["target"]
+    assert prepared.geometry == Geometry((8.0, 8.0), 40.0)
+    assert (prepared.info.source, prepared.info.licence) == ("", "of the moon; of the person's own data")
+    with pytest.raises(InputError, match="--method mitoda; 'isc' learns from the source in every step"):
+        prepare(replace(plan, training=TRAINING))
+    with pytest.raises(InputError, match="--source-free needs weights to begin from"):
+        replace(plan, start=None)
+
+
 def test_labels_of_the_target_are_opened_by_the_oracle_and_nobody_else(files, monkeypatch):
     """Every label file that is opened is recorded: the source's for all methods, the target's for the oracle alone."""
     opened = []

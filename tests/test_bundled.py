@@ -9,6 +9,7 @@ import torch
 
 from mitoda.bundled import DEFAULT, find_weights, list_weights, weights_folder
 from mitoda.checkpoints import WeightsInfo, load_weights, read_info
+from mitoda.devices import choose_bfloat16
 from mitoda.errors import FileError
 from mitoda.geometry import Geometry
 from mitoda.inference import predict_sections
@@ -29,7 +30,7 @@ def f1_of_sections(name: str, images: np.ndarray, labels: np.ndarray, sections: 
         backbone_named(info.backbone),
         Geometry(info.pixel, info.spacing),
         ArrayVolume(images, (5.0, 5.0, 5.0)),
-        InferenceSettings(smoothing=info.smoothing),
+        InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", torch.device("cpu"))),
         torch.device("cpu"),
     )
     scores = [

@@ -341,3 +341,29 @@ def test_a_stack_of_ones_own_begins_from_the_bundled_weights(mitoda, folder, tmp
         assert read_info(run / "weights.safetensors").start == ""
     chosen = mitoda(*own, "--from-scratch", "--start", "default", "--out", tmp_path / "both")
     assert chosen.status == 2
+
+
+def test_a_stack_is_adapted_to_without_any_source(mitoda, folder, tmp_path):
+    """From the bundled weights, with no data set fetched; what the weights were and what they became is said."""
+    run = tmp_path / "run"
+    alone = [
+        "adapt",
+        "--target",
+        folder / "target.tif",
+        "--source-free",
+        "--steps",
+        2,
+        "--device",
+        "cpu",
+        *TINY,
+    ]
+    adapted = mitoda(*alone, "--dest", tmp_path / "nothing", "--out", run, "--set", "rounds=2")
+    assert adapted.status == 0, adapted.err
+    assert f"beginning from the weights '{DEFAULT}'" in adapted.err
+    assert "source:" not in adapted.err
+    assert "before; a section's two visits agree (Dice)" in adapted.err
+    info = read_info(run / "weights.safetensors")
+    assert (info.source, info.start) == ("", DEFAULT)
+    assert "CC BY-NC-SA 3.0" in info.licence
+    for contradiction in (["--from-scratch"], ["--source", source_of(folder)]):
+        assert mitoda(*alone, *contradiction, "--out", tmp_path / "no").status == 2

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
+from fakes import compact_weights
 
 from mitoda.checkpoints import WeightsInfo, load_weights
 from mitoda.methods import Arithmetic
 from mitoda.patches import LabelledPairs, UnlabelledPairs
-from mitoda.training import Finished, RoundBegun, TrainingSettings, adapt
+from mitoda.training import Finished, RoundBegun, StepsDone, TrainingSettings, adapt
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
 
@@ -66,6 +67,27 @@ def test_each_round_labels_the_target_anew(run):
     last = events[-1]
     assert isinstance(last, Finished)
     assert last.complete
+
+
+def test_without_a_source_the_first_round_begins_at_once(target_phantom, tmp_path):
+    """Labelled by the weights it began from; every loss is the target's; other methods refuse."""
+    start = tmp_path / "start.safetensors"
+    info = compact_weights(start, pixel=(5.0, 5.0), spacing=50.0)
+    pairs = UnlabelledPairs(target_phantom[0], 5)
+
+    def events_of(method, assignments):
+        settings = TrainingSettings(method=method, steps=4, patch=128, batch_size=1, assignments=assignments)
+        return list(adapt(settings, None, pairs, tmp_path, info, CPU, start=start))
+
+    events = events_of("mitoda", {"rounds": "2"})
+    begun = [event for event in events if isinstance(event, RoundBegun)]
+    assert [(event.step, event.round) for event in begun] == [(0, 1), (2, 2)]
+    losses = [event.losses for event in events if isinstance(event, StepsDone)]
+    assert losses
+    assert all(name.startswith("target_") for one in losses for name in one)
+    assert isinstance(events[-1], Finished)
+    with pytest.raises(ValueError, match="cannot learn without a source"):
+        events_of("isc", {})
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6])

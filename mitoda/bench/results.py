@@ -30,6 +30,8 @@ class Row:
     title: str
     seeds: int
     """Finished; 0 where there are none."""
+    steps: float
+    """Mean over seeds of the steps taken: what the budget bought, and whether something slowed a run down."""
     ours: Scores
     """Mean over seeds of the last weights."""
     spread: Scores
@@ -76,6 +78,7 @@ class BenchTable:
                     "method": row.method,
                     "title": row.title,
                     "seeds": row.seeds,
+                    "steps": none_if_nan(row.steps),
                     **{name: _named(scores) for name, scores in _columns(row, best)},
                     "note": row.note,
                 }
@@ -111,18 +114,18 @@ class BenchTable:
         with partial.open("w", newline="", encoding="utf-8") as file:
             columns = [f"{group}_{name}" for group, _ in _columns(EMPTY_ROW, best) for name in METRICS]
             writer = csv.writer(file)
-            writer.writerow(["task", "method", "seeds", *columns, "note"])
+            writer.writerow(["task", "method", "seeds", "steps", *columns, "note"])
             for row in self.rows:
                 values = [
                     none_if_nan(getattr(scores, name))
                     for _, scores in _columns(row, best)
                     for name in METRICS
                 ]
-                writer.writerow([self.task, row.method, row.seeds, *values, row.note])
+                writer.writerow([self.task, row.method, row.seeds, none_if_nan(row.steps), *values, row.note])
         partial.replace(path)
 
 
-EMPTY_ROW = Row("", "", 0, NOTHING, NOTHING, NOTHING, NOTHING)
+EMPTY_ROW = Row("", "", 0, math.nan, NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 def _columns(row: Row, best: bool) -> Iterator[tuple[str, Scores]]:
@@ -182,6 +185,7 @@ def _row(task: str, method: str, results: Sequence[Result], note: str) -> Row:
         method,
         method_named(method)[0].title,
         len(results),
+        mean_of([float(result.last.step) for result in results]),
         _over([result.last.mean for result in results], mean_of),
         _over([result.last.mean for result in results], spread_of),
         _over([result.best.mean for result in results], mean_of),

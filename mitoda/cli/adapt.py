@@ -41,6 +41,12 @@ def adapt(
             "your own with the default source, method and backbone; for fetched data sets none.",
         ),
     ] = None,
+    source_free: Annotated[
+        bool,
+        typer.Option(
+            "--source-free", help="Adapt to the target alone, from the weights of --start (or bundled ones)."
+        ),
+    ] = False,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Begin from freshly drawn weights in any case.")
     ] = False,
@@ -117,7 +123,12 @@ def adapt(
         minutes = DEFAULT_MINUTES
     if from_scratch and start is not None:
         raise typer.BadParameter("give either --start or --from-scratch", param_hint="--start")
-    if start is None and not from_scratch and begins_from_bundled(context, target):
+    if source_free and (from_scratch or _is_given(context, "source")):
+        raise typer.BadParameter(
+            "without a source there is neither a --source nor a start --from-scratch",
+            param_hint="--source-free",
+        )
+    if start is None and not from_scratch and (source_free or begins_from_bundled(context, target)):
         start = DEFAULT  # by its own name, which a resumed run finds again
     pairs = dict(_assignment(text) for text in assignments or [])
     if workers < 1:
@@ -142,6 +153,7 @@ def adapt(
             assignments=pairs,
         ),
         start=start,
+        source_free=source_free,
         source_voxel_size=source_voxel_size,
         target_voxel_size=target_voxel_size,
         source_stride=source_stride,
@@ -163,15 +175,19 @@ def begins_from_bundled(context: typer.Context, target: str) -> bool:
     from mitoda.datasets import is_dataset_spec
 
     decisive = ("source", "method", "backbone", "pixel", "spacing")
-    given = [context.get_parameter_source(name) for name in decisive]
-    return not is_dataset_spec(target) and all(one is None or one.name == "DEFAULT" for one in given)
+    return not is_dataset_spec(target) and not any(_is_given(context, name) for name in decisive)
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    """Whether the person gave an option, rather than leaving its default."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:
     """A run keeps its settings: an option that would be ignored is a mistake."""
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name not in MAY_CHANGE and source is not None and source.name == "COMMANDLINE":
+        if parameter.name not in MAY_CHANGE and _is_given(context, parameter.name or ""):
             raise typer.BadParameter(
                 "a resumed run keeps its settings; only --steps, --minutes and --device can be given again",
                 param_hint=parameter.opts[0],
@@ -269,14 +285,14 @@ def _draw_training(events: "Iterator[Event]", folder: Path) -> "Finished":
 
 def _announce(plan: "AdaptationPlan", prepared: "Prepared", device: str, bfloat16: bool) -> None:
     """Say what is about to happen, and what was derived."""
-    source, target, geometry = prepared.source, prepared.target, prepared.geometry
+    geometry = prepared.geometry
     say(
         f"{plan.training.method} on {plan.training.backbone}, {device}, {'bfloat16' if bfloat16 else 'float32'}; "
         f"working pixel {geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm, pairs {prepared.info.spacing:g} nm apart"
     )
     if prepared.info.start:
         say(f"beginning from the weights '{prepared.info.start}' (--from-scratch begins without)")
-    for name, pairs in (("source", source), ("target", target)):
+    for name, pairs in prepared.domains():
         scale = "" if pairs.scale == (1.0, 1.0) else f", resampled ×{1 / pairs.scale[0]:.3f}"
         say(
             f"{name}: {pairs.volume.name}, {' × '.join(map(str, pairs.volume.shape))}, stride {pairs.stride}{scale}"

@@ -230,13 +230,14 @@ def print_table(table: "BenchTable", show_best: bool) -> None:
         padding=(0, 1, 0, 0),
     )
     shown.add_column("method", no_wrap=True)
+    shown.add_column("steps", justify="right", no_wrap=True)
     for name in NAMES.values():
         shown.add_column(name, justify="right", no_wrap=True)
         shown.add_column("paper", justify="right", no_wrap=True, style="dim")
     if show_best:
         shown.add_column("F1 by labels", justify="right", no_wrap=True)
     for row in table.rows:
-        cells = []
+        cells = ["–" if row.steps != row.steps else f"{row.steps:.0f}"]
         for name in NAMES:
             spread = getattr(row.spread, name)
             around = "" if spread != spread else f" ± {_share(spread)}"

@@ -88,6 +88,8 @@ class Method(nn.Module):
     """One line for tables and help."""
     needs_target: ClassVar[bool] = True
     """Whether `update` wants target patches."""
+    can_go_without_source: ClassVar[bool] = False
+    """Whether it can learn from the target alone, from weights that know mitochondria."""
     labels_from: ClassVar[str] = "source"
     """Whose labels it learns from; "target" for the oracle alone."""
 
@@ -127,6 +129,14 @@ class Method(nn.Module):
             Detached scalar losses, weighted as they enter the sum, for the log.
         """
         raise NotImplementedError
+
+    def without_source(self) -> None:
+        """Get ready to learn from the target alone, from weights that know mitochondria; `update_alone` then steps."""
+        raise ValueError(f"{self.title} cannot learn without a source")
+
+    def update_alone(self, target: UnlabelledBatch | None, progress: float) -> dict[str, Tensor]:
+        """Take one step without a source; see `update`."""
+        raise ValueError(f"{self.title} cannot learn without a source")
 
     def rate(self, progress: float) -> float | None:
         """Factor on all learning rates, where the method has a schedule of its own; None takes the loop's."""

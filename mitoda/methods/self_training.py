@@ -17,7 +17,7 @@ All lengths are nanometres: where sections are thick, smoothing fades out by its
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -72,6 +72,7 @@ class SelfTraining(Method):
 
     Settings: ClassVar[type[MethodSettings]] = SelfTrainingSettings
     title: ClassVar[str] = "mitoda: volumetric self-training"
+    can_go_without_source: ClassVar[bool] = True
 
     def __init__(
         self, network: PairNetwork, backbone: Backbone, settings: SelfTrainingSettings, arithmetic: Arithmetic
@@ -111,28 +112,43 @@ class SelfTraining(Method):
         kept = without_crumbs(coarse, high, smallest)
         return PseudoLabels(kept, coarse.first_section, coarse.cell, low, high)
 
+    def without_source(self) -> None:
+        """The first round begins at once: there is nothing to learn from before it."""
+        self.settings = replace(self.settings, supervised_share=0.0)
+
     def update(
         self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
         """One step on the source and, once it has labels, on the target, in one batch."""
-        self.optimizers["network"].zero_grad(set_to_none=True)
         labels = coverage_to_labels(source.coverage, self.network.grid)
         pseudo = target_of(target).pseudo_labels
         if pseudo is None:
-            losses = pair_cross_entropy(self.predict(source.images), labels)
-        else:
-            B = len(labels)
-            output = self.predict(torch.cat([source.images, target_of(target).images]))
-            losses = pair_cross_entropy(part(output, slice(0, B)), labels)
-            taught = pair_cross_entropy(part(output, slice(B, None)), pseudo)
-            weight = self.settings.target_weight
-            losses |= {f"target_{name}": weight * loss for name, loss in taught.items()}
+            return self._learn(pair_cross_entropy(self.predict(source.images), labels))
+        B = len(labels)
+        output = self.predict(torch.cat([source.images, target_of(target).images]))
+        losses = pair_cross_entropy(part(output, slice(0, B)), labels)
+        return self._learn(losses | self._taught(part(output, slice(B, None)), pseudo), pseudo)
+
+    def update_alone(self, target: UnlabelledBatch | None, progress: float) -> dict[str, Tensor]:
+        """One step on the target and its pseudo labels."""
+        pseudo = target_of(target).pseudo_labels
+        if pseudo is None:
+            raise ValueError("there is neither a source nor a pseudo label to learn from")
+        return self._learn(self._taught(self.predict(target_of(target).images), pseudo), pseudo)
+
+    def _taught(self, output: PairOutput, pseudo: Tensor) -> dict[str, Tensor]:
+        """The paper's L_s with pseudo labels, weighted."""
+        losses = pair_cross_entropy(output, pseudo)
+        return {f"target_{name}": self.settings.target_weight * loss for name, loss in losses.items()}
+
+    def _learn(self, losses: dict[str, Tensor], pseudo: Tensor | None = None) -> dict[str, Tensor]:
+        """Backward pass and step; the losses and the share of pixels left out, for the log."""
+        self.optimizers["network"].zero_grad(set_to_none=True)
         total(losses).backward()
         gradient_norm_clipped(self.network, self.settings.gradient_norm)
         self.optimizers["network"].step()
-        if pseudo is not None:
-            losses["target_ignored"] = (pseudo == IGNORE).float().mean()
-        return detached(losses)
+        ignored = {} if pseudo is None else {"target_ignored": (pseudo == IGNORE).float().mean()}
+        return detached(losses | ignored)
 
 
 def part(output: PairOutput, which: slice) -> PairOutput:

@@ -88,14 +88,13 @@ def label_target(data: Path, arithmetic: Arithmetic) -> None:
     )
 
 
-def published_seconds(repeats: int) -> float:
+def published_seconds(repeats: int, device: torch.device) -> float:
     """Seconds of a step of DA-ISC as published."""
-    step = PublishedStep(
-        PublishedNetwork(build_network("codetection")), PatchDiscriminator(2), PatchDiscriminator(2)
-    )
-    source, target = torch.rand(2, 1, 2, SIDE, SIDE)
-    labels = (torch.rand(1, 2, SIDE, SIDE) > 0.9).long()
-    return median_seconds(lambda: step(source, labels, target), repeats)
+    network = PublishedNetwork(build_network("codetection"))
+    step = PublishedStep(*(one.to(device) for one in (network, PatchDiscriminator(2), PatchDiscriminator(2))))
+    source, target = torch.rand(2, 1, 2, SIDE, SIDE, device=device)
+    labels = (torch.rand(1, 2, SIDE, SIDE, device=device) > 0.9).long()
+    return median_seconds(lambda: step(source, labels, target), repeats, device.type)
 
 
 def main() -> None:
@@ -108,12 +107,12 @@ def main() -> None:
     keep_freed_memory()
     device = torch.device(chosen.device)
     arithmetic = Arithmetic(device, choose_bfloat16(chosen.precision, device))
-    theirs = published_seconds(chosen.repeats) if chosen.published else None
+    theirs = published_seconds(chosen.repeats, device) if chosen.published else None
     rows = [] if theirs is None else [Row("isc on codetection as published, 1 pair of each domain", theirs)]
     for method in ("source-only", "isc", "mitoda"):
         seconds = statistics.median(step_seconds(chosen.data, method, arithmetic, chosen.steps))
         rows.append(Row(f"{method} on compact, 2 pairs of each domain it learns from", seconds, theirs))
-    seconds = median_seconds(lambda: label_target(chosen.data, arithmetic), 1)
+    seconds = median_seconds(lambda: label_target(chosen.data, arithmetic), 1, device.type)
     rows.append(Row("pseudo labels of the whole Lucchi stack, 165 sections", seconds))
     show("adapt: seconds of a training step", rows, chosen.device)
 

@@ -44,21 +44,14 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def median_seconds(work: Callable[[], object], repeats: int, device: str = "cpu") -> float:
     """Median time of several calls, after one that is not counted."""
-    return alternately([work], repeats, device)[0]
-
-
-def alternately(works: Sequence[Callable[[], object]], repeats: int, device: str = "cpu") -> list[float]:
-    """Median times of several pieces of work, taken in turns so that all see the same load of the machine."""
-    times: list[list[float]] = [[] for _ in works]
-    for turn in range(repeats + 1):
-        for index, work in enumerate(works):
-            began = time.perf_counter()
-            work()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            if turn:  # the first is for warming up
-                times[index].append(time.perf_counter() - began)
-    return [statistics.median(one) for one in times]
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
 
 
 def run_process(command: Sequence[str]) -> tuple[float, int]:

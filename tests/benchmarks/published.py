@@ -47,12 +47,13 @@ def mirrored(section: np.ndarray, side: int = 1120) -> Tensor:
 @torch.no_grad()
 def predict_pair(network: PublishedNetwork, first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
     """Foreground probability of both sections of a pair; the residual decoder is not run."""
-    images = torch.stack([mirrored(first), mirrored(second)])[None]
+    device = next(network.parameters()).device
+    images = torch.stack([mirrored(first), mirrored(second)])[None].to(device)
     output = network(images, residual=False)
     rows, columns = first.shape
     above, left = ((1120 - size) // 2 for size in first.shape)
     return [
-        logits.softmax(1)[0, 1, above : above + rows, left : left + columns].numpy()
+        logits.softmax(1)[0, 1, above : above + rows, left : left + columns].cpu().numpy()
         for logits in (output.first, output.second)
     ]
 

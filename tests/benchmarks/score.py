@@ -15,6 +15,7 @@ from mitoda.checkpoints import load_weights
 from mitoda.devices import choose_bfloat16
 from mitoda.geometry import Geometry
 from mitoda.inference import predict_sections
+from mitoda.memory import keep_freed_memory
 from mitoda.networks import backbone_named
 from mitoda.predictor import InferenceSettings
 from mitoda.scoring import VolumeScore, score_volumes
@@ -73,6 +74,7 @@ def main() -> None:
     options.add_argument("--large", action="store_true", help="also 100×4096×4096")
     options.add_argument("--only-large", action="store_true", help="that alone; how --large measures")
     chosen = options.parse_args()
+    keep_freed_memory()
     if chosen.only_large:
         score_large()
         return

@@ -21,6 +21,7 @@ from mitoda.checkpoints import load_weights
 from mitoda.devices import choose_bfloat16
 from mitoda.geometry import Geometry
 from mitoda.inference import predict_sections
+from mitoda.memory import keep_freed_memory
 from mitoda.networks import backbone_named, build_network
 from mitoda.predictor import InferenceSettings
 from mitoda.volumes import ArrayVolume, Volume, open_volume, write_sections
@@ -82,7 +83,7 @@ def measure_lucchi(data: Path, repeats: int, device: str, folder: Path) -> list[
     torch.manual_seed(0)
     network = build_network("codetection").eval()
     chosen = torch.device(device)
-    theirs = PAIRS * published_pair(stack, PublishedNetwork(network).eval(), 3)
+    theirs = PAIRS * published_pair(stack, PublishedNetwork(network).eval().to(chosen), 3)
     ours = PAIRS * our_pair(stack, "codetection", network, 4, chosen)
     rows = [
         Row("codetection, the published way (3 pairs measured)", theirs),
@@ -135,6 +136,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--deep", action="store_true", help="also stacks of 200 and 2,000 sections")
     chosen = options.parse_args()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure_lucchi(chosen.data, chosen.repeats, chosen.device, Path(folder))
         if chosen.deep:
