@@ -46,7 +46,10 @@ def segment(
         int | None, typer.Option(help="Pairs computed together. Default: what fits the memory; on a CPU 1.")
     ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first: pays on a GPU and for large stacks.")
+        bool,
+        typer.Option(
+            "--compile", help="Let torch.compile fuse the network's layers first, which takes a minute or so."
+        ),
     ] = False,
     smooth: Annotated[
         float | None,

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 
 from mitoda.bundled import find_weights
@@ -24,7 +25,7 @@ from mitoda.inference import predict_sections
 from mitoda.memory import keep_freed_memory
 from mitoda.networks import backbone_named, build_network
 from mitoda.predictor import InferenceSettings
-from mitoda.volumes import ArrayVolume, Volume, open_volume, write_sections
+from mitoda.volumes import ArrayVolume, Volume, open_volume
 from tests.benchmarks.measuring import Row, parser, run_process, show
 from tests.benchmarks.published import PublishedNetwork, predict_pair
 
@@ -67,12 +68,13 @@ def command(stack: Path, output: Path, *more: str) -> tuple[float, int]:
 
 
 def deep_stack(folder: Path, sections: int, side: int = 1024) -> Path:
-    """Write a stack of noise with structures, the same sections over and over."""
+    """Write a stack of noise, a few sections over and over, uncompressed."""
     rng = np.random.default_rng(0)
     few = rng.integers(0, 256, (7, side, side), dtype=np.uint8)
     path = folder / f"deep-{sections}.tif"
-    repeated = (few[k % len(few)] for k in range(sections))
-    write_sections(path, repeated, (sections, side, side), np.dtype(np.uint8), SIZE, overwrite=True)
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        for k in range(sections):
+            writer.write(few[k % len(few)], contiguous=True)
     return path
 
 
