@@ -13,7 +13,7 @@ from mitoda.errors import FileError, InputError
 from mitoda.geometry import Geometry, shared_geometry
 from mitoda.methods import method_named
 from mitoda.patches import LabelledPairs, Pairs, UnlabelledPairs
-from mitoda.training import TrainingSettings
+from mitoda.training_settings import TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
 
 PLAN = "run.json"

@@ -14,7 +14,8 @@ from mitoda.inference import predict_sections
 from mitoda.networks import backbone_named
 from mitoda.predictor import InferenceSettings
 from mitoda.report import curve_figure, overlay, write_report
-from mitoda.training import Finished, read_log
+from mitoda.run import read_log
+from mitoda.training import Finished
 from mitoda.verdict import Verdict
 from mitoda.volumes import ArrayVolume, Volume
 

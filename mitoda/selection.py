@@ -33,6 +33,10 @@ THRESHOLD = 0.5
 """Probability from which a pixel counts as foreground here."""
 FOREGROUND_RANGE = (0.3, 3.0)
 """Share of foreground, as a multiple of the source's, that a usable network keeps within."""
+EMPTY = 1e-4
+"""Share of foreground below which a result counts as empty."""
+FLOOD = 0.5
+"""Share of foreground that no tissue has."""
 PATCH = 512
 """Largest side, in working pixels, of what is looked at of a section."""
 SCORES = ("two_context_dice", "residual_iou", "student_ema_dice", "entropy", "diversity", "foreground")

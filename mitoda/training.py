@@ -1,92 +1,28 @@
 """The only training loop: batches in, a method's steps, EMA weights, checkpoints and events out."""
 
-import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mitoda.augment import augmentation_named
-from mitoda.checkpoints import WeightsInfo, load_state, load_weights, save_state, save_weights
-from mitoda.errors import InputError, MitodaError
+from mitoda.checkpoints import WeightsInfo, save_weights
+from mitoda.errors import MitodaError
 from mitoda.geometry import Geometry
-from mitoda.methods import Arithmetic, Method, build_method, check_backbone, method_named
-from mitoda.networks import PairNetwork, backbone_named
-from mitoda.patches import BatchSettings, BatchStream, LabelledPairs, PseudoLabels, UnlabelledPairs
+from mitoda.methods import Arithmetic, method_named
+from mitoda.networks import backbone_named
+from mitoda.patches import BatchSettings, BatchStream, LabelledPairs, UnlabelledPairs
 from mitoda.relabelling import calibrate_level, predict_coarse
-from mitoda.selection import foreground_share, selection_scores
+from mitoda.run import Run
+from mitoda.selection import EMPTY, FLOOD, foreground_share, selection_scores
+from mitoda.training_settings import TrainingSettings
 
 LOG_EVERY = 20
 """Steps a line of the log averages over."""
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "poly": lambda progress: (1 - progress) ** 0.9,
-    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "constant": lambda progress: 1.0,
-}
-"""Learning rate as a factor of its start, by the share of the run that is done."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a run is done. What it is done on are the pairs; what is saved with it is `checkpoints.WeightsInfo`."""
-
-    method: str = "isc"
-    backbone: str = "compact"
-    steps: int | None = None
-    """Length of the run in steps; a run of given steps is the same every time on the CPU."""
-    minutes: float | None = None
-    """Length of the run in minutes of training; used where `steps` is not given."""
-    batch_size: int = 2
-    patch: int = 512
-    """Side of the square patches in working pixels."""
-    schedule: str = "poly"
-    ema_decay: float = 0.995
-    """Of the averaged weights, which are the ones saved; young averages forget faster."""
-    augmentation: str = "strong"
-    histogram_matching: float = 0.0
-    """Share of steps in which source patches take the target's grey-value distribution."""
-    seed: int = 0
-    workers: int = 2
-    """Threads that read patches."""
-    checkpoint_minutes: float = 3.0
-    keep: int = 0
-    """Averaged weights to keep along the way, evenly spaced, as `weights-STEP.safetensors`, each with its label-free
-    scores in the log; for studying selection, never used to choose."""
-    assignments: dict[str, str] = field(default_factory=dict)
-    """Settings of the method, as `--set name=value` gives them."""
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise InputError("give the length of the run either as --steps or as --minutes")
-        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
-            raise InputError("the run must be longer than nothing: --steps from 1, --minutes above 0")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"there is no schedule '{self.schedule}'; choose one of: {', '.join(SCHEDULES)}")
-        if self.keep < 0:
-            raise InputError(f"--keep is a number of checkpoints, 0 or more; got {self.keep}")
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size must be at least 1; got {self.batch_size}")
-        check_backbone(self.method, self.backbone)
-        multiple = 16 * backbone_named(self.backbone).grid
-        # Two pixels at the coarsest level: of one alone, normalisation and discriminators could make nothing.
-        if self.patch < 2 * multiple or self.patch % multiple:
-            raise InputError(
-                f"--patch must be a multiple of {multiple}, at least {2 * multiple}, for the backbone "
-                f"'{self.backbone}'; got {self.patch}"
-            )
-        if not 0 <= self.histogram_matching <= 1:
-            raise InputError(f"--histogram-matching is a share from 0 to 1; got {self.histogram_matching}")
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"--ema must be at least 0 and below 1; got {self.ema_decay}")
-        augmentation_named(self.augmentation)
-        cls, implied = method_named(self.method)
-        cls.Settings.parse({**implied, **self.assignments})
 
 
 @dataclass(frozen=True)
@@ -115,6 +51,21 @@ class RoundBegun:
     high: float
     """Probabilities between which a pixel is ignored."""
 
+    @property
+    def warning(self) -> str:
+        """What is wrong with what is taught; empty where nothing is."""
+        if self.foreground < EMPTY:
+            return (
+                f"round {self.round} teaches next to nothing of the target as mitochondrion: there are none, or the "
+                "network does not see them; check --voxel-size and --invert, or begin from other weights (--start)"
+            )
+        if self.foreground > FLOOD:
+            return (
+                f"round {self.round} teaches {self.foreground:.0%} of the target as mitochondrion, more than any "
+                "tissue has; check --voxel-size and --invert"
+            )
+        return ""
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -135,154 +86,6 @@ class Finished:
 
 
 Event = StepsDone | RoundBegun | Saved | Finished
-
-
-class Run:
-    """State of a training between steps, and its folder on disk.
-
-    Parameters
-    ----------
-    settings : TrainingSettings
-    arithmetic : Arithmetic
-    info : WeightsInfo
-        Saved with the weights; steps and seconds are filled in.
-    folder : Path
-        Gets `weights.safetensors`, `state.pt` and `log.jsonl`.
-    """
-
-    def __init__(
-        self, settings: TrainingSettings, arithmetic: Arithmetic, info: WeightsInfo, folder: Path
-    ) -> None:
-        torch.manual_seed(settings.seed)
-        self.settings = settings
-        self.info = info
-        self.folder = folder
-        self.step = 0
-        self.seconds = 0.0
-        self.averaged = 0
-        """Steps that the averaged weights have seen."""
-        self.round = 0
-        self.pseudo_labels: PseudoLabels | None = None
-        self.method: Method = build_method(
-            settings.method, settings.backbone, settings.assignments, arithmetic
-        )
-        self.average: PairNetwork = copy.deepcopy(self.method.network).requires_grad_(False).eval()
-        for optimizer in self.method.optimizers.values():
-            for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
-
-    @property
-    def weights_path(self) -> Path:
-        """Where the averaged weights are."""
-        return self.folder / "weights.safetensors"
-
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done, 0 to 1."""
-        if self.settings.steps is not None:
-            return min(1.0, self.step / self.settings.steps)
-        return min(1.0, self.seconds / (60.0 * (self.settings.minutes or 1.0)))
-
-    def set_learning_rates(self) -> float:
-        """Schedule every optimiser; return the network's rate."""
-        own = self.method.rate(self.progress)
-        factor = SCHEDULES[self.settings.schedule](self.progress) if own is None else own
-        for optimizer in self.method.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-        return float(self.method.optimizers["network"].param_groups[0]["lr"])
-
-    def update_average(self) -> None:
-        """Move the averaged weights towards the current ones."""
-        if self.method.restart_average:  # the method has begun a fresh network
-            self.averaged = 0
-            self.method.restart_average = False
-        decay = (
-            min(self.settings.ema_decay, (1 + self.averaged) / (10 + self.averaged)) if self.averaged else 0.0
-        )
-        self.averaged += 1
-        averaged: list[torch.Tensor] = list(self.average.parameters())
-        current = [parameter.detach() for parameter in self.method.network.parameters()]
-        torch._foreach_lerp_(averaged, current, 1 - decay)
-
-    def begin_from(self, weights: Path) -> None:
-        """Take weights instead of freshly drawn ones, for the network and for its average."""
-        begun, _ = load_weights(weights)
-        for network in (self.method.network, self.average):
-            network.load_state_dict(begun.state_dict())
-
-    @property
-    def dated_info(self) -> WeightsInfo:
-        """What is saved with the weights, as of now."""
-        return replace(
-            self.info,
-            steps=self.step,
-            seconds=round(self.seconds, 1),
-            smoothing=self.method.smoothing,
-        )
-
-    def log(self, record: dict[str, Any]) -> None:
-        """Append a line to the log."""
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(record) + "\n")
-
-    def save(self) -> None:
-        """Write weights and state."""
-        save_weights(self.weights_path, self.average, self.dated_info)
-        save_state(
-            self.folder / "state.pt",
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "method": self.method.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizers": {name: o.state_dict() for name, o in self.method.optimizers.items()},
-                "random": torch.get_rng_state(),
-                "averaged": self.averaged,
-                "round": self.round,
-                "pseudo_labels": _packed(self.pseudo_labels),
-            },
-        )
-
-    def load(self) -> None:
-        """Go on from the state on disk; lines of the log written after it are dropped."""
-        state = load_state(self.folder / "state.pt")
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.method.load_state_dict(state["method"])
-        self.average.load_state_dict(state["average"])
-        for name, optimizer in self.method.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        torch.set_rng_state(state["random"])
-        self.averaged = state["averaged"]
-        self.round = state["round"]
-        self.pseudo_labels = _unpacked(state["pseudo_labels"])
-        kept = [record for record in read_log(self.folder) if record["step"] <= self.step]
-        (self.folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _packed(pseudo: PseudoLabels | None) -> dict[str, Any] | None:
-    """Pseudo labels as tensors and numbers, for the state."""
-    if pseudo is None:
-        return None
-    return {**vars(pseudo), "probabilities": torch.from_numpy(pseudo.probabilities)}
-
-
-def _unpacked(state: dict[str, Any] | None) -> PseudoLabels | None:
-    if state is None:
-        return None
-    return PseudoLabels(**{**state, "probabilities": state["probabilities"].numpy()})
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the log of a run; a last line cut short by a crash is left out."""
-    path = folder / "log.jsonl"
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
 
 
 def adapt(

@@ -8,14 +8,16 @@ import torch
 from mitoda.adaptation import Prepared
 from mitoda.checkpoints import load_weights
 from mitoda.networks import backbone_named
-from mitoda.selection import foreground_is_plausible, foreground_share, selection_scores
+from mitoda.selection import (
+    EMPTY,
+    FLOOD,
+    foreground_is_plausible,
+    foreground_share,
+    selection_scores,
+)
 
 SAMPLES = 6
 """Places of the target that are looked at."""
-EMPTY = 1e-4
-"""Share of foreground below which a result counts as empty."""
-FLOOD = 0.5
-"""Share of foreground that no tissue has."""
 
 
 @dataclass(frozen=True)

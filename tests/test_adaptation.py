@@ -14,7 +14,8 @@ from mitoda.errors import FileError, InputError
 from mitoda.geometry import Geometry
 from mitoda.methods import METHODS
 from mitoda.run_report import neighbourhood, write_run_report
-from mitoda.training import Finished, TrainingSettings
+from mitoda.training import Finished
+from mitoda.training_settings import TrainingSettings
 from mitoda.verdict import Look, Verdict
 from mitoda.volumes import ArrayVolume, write_sections
 

@@ -128,10 +128,12 @@ def test_imports_make_no_circle():
 
 UP = [
     "mitoda.training",
+    "mitoda.run",
     "mitoda.inference",
     "mitoda.segmentation",
     "mitoda.adaptation",
     "mitoda.run_report",
+    "mitoda.verdict",
     "mitoda.bench",
 ]
 FORBIDDEN = {

@@ -16,7 +16,8 @@ from mitoda.methods import Arithmetic
 from mitoda.networks import backbone_named, build_network
 from mitoda.phantom import SOURCE, TARGET, draw_phantom
 from mitoda.predictor import InferenceSettings, SectionPredictor
-from mitoda.training import Finished, StepsDone, TrainingSettings, adapt
+from mitoda.training import Finished, StepsDone, adapt
+from mitoda.training_settings import TrainingSettings
 from mitoda.volumes import ArrayVolume, write_sections
 
 pytestmark = [

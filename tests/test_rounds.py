@@ -1,6 +1,7 @@
 """Rounds of a method that labels the target itself: the loop's side of it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from fakes import compact_weights
 from mitoda.checkpoints import WeightsInfo, load_weights
 from mitoda.methods import Arithmetic
 from mitoda.patches import LabelledPairs, UnlabelledPairs
-from mitoda.training import Finished, RoundBegun, StepsDone, TrainingSettings, adapt
+from mitoda.training import Finished, RoundBegun, StepsDone, adapt
+from mitoda.training_settings import TrainingSettings
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
 
@@ -88,6 +90,21 @@ def test_without_a_source_the_first_round_begins_at_once(target_phantom, tmp_pat
     assert isinstance(events[-1], Finished)
     with pytest.raises(ValueError, match="cannot learn without a source"):
         events_of("isc", {})
+
+
+@pytest.mark.parametrize(
+    ("foreground", "warning"),
+    [
+        (0.0, "round 2 teaches next to nothing of the target as mitochondrion"),
+        (0.7, "round 2 teaches 70% of the target as mitochondrion, more than any tissue has"),
+    ],
+)
+def test_rounds_that_teach_nothing_or_a_flood_are_warned_of(foreground, warning):
+    """The sentence says what to check; between the two there is none."""
+    begun = RoundBegun(5, 2, foreground, 0.1, 0.3, 0.6)
+    assert begun.warning.startswith(warning)
+    assert "check --voxel-size and --invert" in begun.warning
+    assert replace(begun, foreground=0.06).warning == ""
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6])

@@ -11,15 +11,9 @@ from mitoda.geometry import shared_geometry
 from mitoda.methods import Arithmetic
 from mitoda.methods.isc import Isc
 from mitoda.patches import LabelledPairs, UnlabelledPairs
-from mitoda.training import (
-    SCHEDULES,
-    Finished,
-    Saved,
-    StepsDone,
-    TrainingSettings,
-    adapt,
-    read_log,
-)
+from mitoda.run import read_log
+from mitoda.training import Finished, Saved, StepsDone, adapt
+from mitoda.training_settings import SCHEDULES, TrainingSettings
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
 INFO = WeightsInfo("compact", (5.0, 5.0), 50.0)

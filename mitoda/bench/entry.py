@@ -15,8 +15,8 @@ from typing import Any
 from mitoda.adaptation import PLAN, AdaptationPlan, load_plan
 from mitoda.bench.task import Task
 from mitoda.errors import FileError, InputError
+from mitoda.run import read_log
 from mitoda.scoring import METRICS, Scores, VolumeScore
-from mitoda.training import read_log
 
 SCORE = "score.json"
 WEIGHTS = "weights.safetensors"

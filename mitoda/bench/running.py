@@ -20,7 +20,8 @@ from mitoda.methods.registry import NEED_RESIDUAL
 from mitoda.networks import backbone_named
 from mitoda.scoring import ScoredSection, summarise
 from mitoda.selection import foreground_share, selection_scores
-from mitoda.training import Finished, TrainingSettings
+from mitoda.training import Finished
+from mitoda.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def adapt(
     from mitoda.adaptation import AdaptationPlan, extended, load_plan
     from mitoda.bundled import DEFAULT
     from mitoda.errors import InputError
-    from mitoda.training import TrainingSettings
+    from mitoda.training_settings import TrainingSettings
 
     if resume is not None:
         _refuse_beside_resume(context)
@@ -276,6 +276,8 @@ def _draw_training(events: "Iterator[Event]", folder: Path) -> "Finished":
                     f"step {event.step}: round {event.round} begins; of the target {event.foreground:.2%} is taught as "
                     f"mitochondrion (probability from {event.high:.2f}), {event.ignored:.2%} is left open"
                 )
+                if event.warning:
+                    warn(event.warning)
             elif isinstance(event, Saved):
                 draw_curves(folder)
             elif isinstance(event, Finished):

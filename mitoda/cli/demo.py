@@ -25,7 +25,7 @@ def demo(
     from mitoda.cli.adapt import check_run_folder, run_plan
     from mitoda.cli.score import score
     from mitoda.cli.segment import segment
-    from mitoda.training import TrainingSettings
+    from mitoda.training_settings import TrainingSettings
 
     check_run_folder(out / "run", overwrite)
     out.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,8 @@ from mitoda.methods import Arithmetic, method_named
 from mitoda.networks import backbone_named, build_network
 from mitoda.patches import BatchSettings, BatchStream, PseudoLabels
 from mitoda.relabelling import predict_coarse
-from mitoda.training import Run, TrainingSettings
+from mitoda.run import Run
+from mitoda.training_settings import TrainingSettings
 from tests.benchmarks.measuring import Row, median_seconds, parser, show
 from tests.benchmarks.published import PublishedNetwork, PublishedStep
 

@@ -8,7 +8,8 @@ from mitoda.adaptation import AdaptationPlan, prepare
 from mitoda.devices import choose_bfloat16
 from mitoda.methods import METHODS, Arithmetic, method_named
 from mitoda.methods.registry import PRESETS
-from mitoda.training import Finished, StepsDone, TrainingSettings, adapt
+from mitoda.training import Finished, StepsDone, adapt
+from mitoda.training_settings import TrainingSettings
 from mitoda.volumes import open_labels, open_volume, write_sections
 
 CPU = torch.device("cpu")
