@@ -37,6 +37,7 @@ from mitoda.bench.entry import Checkpoint, Result
 from mitoda.bench.results import partial_spearman, spearman
 from mitoda.checkpoints import load_weights
 from mitoda.cli import main
+from mitoda.devices import choose_bfloat16
 from mitoda.errors import InputError, MitodaError
 from mitoda.phantom import SOURCE, TARGET
 from mitoda.predictor import InferenceSettings
@@ -137,9 +138,8 @@ def test_the_score_is_that_of_the_mask_that_segment_writes(drawn, tmp_path):
     (result,) = results_of(run_bench(drawn, replace(TINY, methods=("oracle",)), tmp_path, CPU))
     network, info = load_weights(tmp_path / "phantom" / "oracle-seed0" / "weights.safetensors")
     mask = tmp_path / "mask.tif"
-    settings = SegmentationSettings(
-        output=mask, threshold=info.threshold, inference=InferenceSettings(smoothing=info.smoothing)
-    )
+    inference = InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", CPU))
+    settings = SegmentationSettings(output=mask, threshold=info.threshold, inference=inference)
     list(segment_volume(network, info, open_volume(drawn.test), settings, CPU))
     written = score_volumes(open_volume(mask), open_labels(drawn.labels), kind="mask").mean
     assert (result.last.mean.f1, result.last.mean.mcc, result.last.mean.iou) == (

@@ -204,7 +204,7 @@ def test_ctrl_c_stops_a_training_after_its_step_and_resume_ends_as_if_it_had_not
 def test_ctrl_c_while_segmenting_keeps_what_is_done_and_resume_goes_on(folder, tmp_path):
     """Exit 1, no mask yet, one line with what to do; resumed, the mask is that of an unbroken run."""
     rng = np.random.default_rng(0)
-    stack = rng.integers(0, 256, (60, 192, 192), dtype=np.uint8)
+    stack = rng.integers(0, 256, (160, 192, 192), dtype=np.uint8)
     write_sections(tmp_path / "stack.tif", stack, stack.shape, stack.dtype, TARGET.voxel_size)
     arguments = [
         "segment",
