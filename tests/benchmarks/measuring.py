@@ -3,9 +3,10 @@
 import argparse
 import os
 import platform
+import re
 import statistics
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,17 +55,33 @@ def median_seconds(work: Callable[[], object], repeats: int, device: str = "cpu"
     return statistics.median(times[1:])
 
 
-def run_process(command: Sequence[str]) -> tuple[float, int]:
-    """Run a command; return its seconds from start to end and the peak of its memory in bytes."""
+def run_process(command: Sequence[str]) -> tuple[float, int | None]:
+    """Run a command; return its seconds from start to end, and the peak of its memory in bytes (on Linux).
+
+    The peak that `wait4` tells would be at least the memory of the process that started it.
+    """
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    complaint = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{complaint.decode()}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - began, usage.ru_maxrss * unit
+    peak = None
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=complaints)
+        while process.poll() is None:
+            peak = peak_of(process.pid) or peak
+            time.sleep(0.02)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            complaints.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed:\n{complaints.read().decode()}")
+    return seconds, peak
+
+
+def peak_of(process: int) -> int | None:
+    """Highest resident memory of a running process so far, in bytes; None where the system does not tell."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) * 1024 if found else None
 
 
 def describe_machine(device: str) -> str:
