@@ -70,15 +70,6 @@ def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX-512 bf16, AMX, or Arm's equivalent)."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    questions = (
-        "_is_avx512_bf16_supported",
-        "_is_amx_tile_supported",
-    )  # newer than the oldest PyTorch allowed
+    # Newer than the oldest PyTorch allowed: one that cannot be asked answers no.
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question, bool)() for question in questions)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the system, had no more memory to give."""
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -11,3 +11,23 @@ class InputError(MitodaError, ValueError):
 
 class FileError(MitodaError, OSError):
     """A file or folder is missing, broken, of the wrong kind, in the way or cannot be written."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the system or a device had no more memory to give; torch's errors are told without importing torch.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory")), is_out_of_memory(OSError("CUDA out of memory"))
+    (True, False)
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (
+            type(error).__name__ == "OutOfMemoryError"
+            or "out of memory" in text
+            or "can't allocate memory" in text
+            or "not enough memory" in text
+        )
+    )

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from mitoda.blocks import plan_pairs
-from mitoda.devices import is_out_of_memory
-from mitoda.errors import InputError
+from mitoda.errors import InputError, is_out_of_memory
 from mitoda.geometry import Geometry
 from mitoda.networks import Backbone, PairNetwork, SectionFeatures
 from mitoda.predictor import InferenceSettings, SectionPredictor, batched

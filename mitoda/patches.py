@@ -8,6 +8,7 @@ never on how threads were scheduled.
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +27,6 @@ from mitoda.augment import (
 from mitoda.errors import InputError
 from mitoda.losses import IGNORE
 from mitoda.volumes import Volume
-
-SOURCE, TARGET = 0, 1
-"""Numbers of the domains, of which the draws of each are seeded."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +139,13 @@ class Draw:
     generator: Generator
 
 
+class Draws(NamedTuple):
+    """All that was read for one step; None of a domain that is not used."""
+
+    source: Draw | None
+    target: Draw | None
+
+
 def seeded(*numbers: int) -> Generator:
     """Return a CPU generator whose seed mixes all the numbers."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
@@ -246,47 +251,46 @@ class BatchStream:
         device: torch.device,
         workers: int = 2,
     ) -> None:
-        self.domains: dict[int, Pairs] = {
-            number: pairs for number, pairs in ((SOURCE, source), (TARGET, target)) if pairs is not None
-        }
+        self.source = source
+        self.target = target
         self.settings = settings
         self.device = device
         self.workers = workers
         self.pseudo_labels: PseudoLabels | None = None
         """Set by the loop when a method has labelled the target; from then on target batches carry them."""
 
-    def read(self, step: int) -> dict[int, Draw]:
+    def read(self, step: int) -> Draws:
         """Read what step `step` needs, of each domain."""
         s = self.settings
-        return {
-            domain: read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
-            for domain, pairs in self.domains.items()
-        }
 
-    def assemble(
-        self, draws: dict[int, Draw], step: int
-    ) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
+        def draw(pairs: Pairs | None, domain: int) -> Draw | None:
+            if pairs is None:
+                return None
+            return read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
+
+        return Draws(draw(self.source, 0), draw(self.target, 1))
+
+    def assemble(self, draws: Draws, step: int) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
         """Make the batch of a step from what was read for it."""
         s = self.settings
         images, raw, coverage = None, None, None
-        if SOURCE in draws:
-            images, coverage = warp_batch(draws[SOURCE], s.augmentation, self.device)
-        if TARGET in draws:
-            raw, _ = warp_batch(draws[TARGET], s.augmentation, self.device)
+        if draws.source is not None:
+            images, coverage = warp_batch(draws.source, s.augmentation, self.device)
+        if draws.target is not None:
+            raw, _ = warp_batch(draws.target, s.augmentation, self.device)
         if images is not None and raw is not None:
             matching = float(torch.rand((), generator=seeded(s.seed, 2, step)))
             if matching < s.histogram_matching:
                 images = match_histogram(images, raw)
-        target = None
-        if raw is not None:
-            raw = change_grey_values(raw, s.augmentation, draws[TARGET].generator)
+        source, target = None, None
+        if draws.target is not None and raw is not None:
+            raw = change_grey_values(raw, s.augmentation, draws.target.generator)
             pseudo = None
             if self.pseudo_labels is not None:
-                pseudo = warp_pseudo_labels(draws[TARGET], self.pseudo_labels, s.grid, self.device)
+                pseudo = warp_pseudo_labels(draws.target, self.pseudo_labels, s.grid, self.device)
             target = UnlabelledBatch(normalise(raw, s.normalisation), pseudo)
-        source = None
-        if images is not None:
-            images = change_grey_values(images, s.augmentation, draws[SOURCE].generator)
+        if draws.source is not None and images is not None:
+            images = change_grey_values(images, s.augmentation, draws.source.generator)
             if coverage is None:
                 raise ValueError("the source has no labels")
             source = LabelledBatch(normalise(images, s.normalisation), coverage)
@@ -296,7 +300,7 @@ class BatchStream:
         """Yield the batches of steps `start`, `start` + 1, … without end; closing the iterator stops the threads."""
         ahead = 2 * self.workers
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mitoda-read") as pool:
-            waiting: list[Future[dict[int, Draw]]] = [pool.submit(self.read, start + i) for i in range(ahead)]
+            waiting: list[Future[Draws]] = [pool.submit(self.read, start + i) for i in range(ahead)]
             step = start
             try:
                 while True:

@@ -279,8 +279,8 @@ class SectionPredictor:
         return wait
 
     def _autocast(self) -> torch.autocast:
-        cast = self.settings.bfloat16 and self.device.type != "cpu"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=cast)
+        enabled = self.settings.bfloat16 and self.device.type != "cpu"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _cast(self, sections: Tensor) -> Tensor:
         return sections.bfloat16() if self.settings.bfloat16 and self.device.type == "cpu" else sections

@@ -294,7 +294,7 @@ def _places(
     """Yield the sections of each place as the network wants them, (1, 1, H, W) each."""
     volume = pairs.volume
     predictor = SectionPredictor(
-        network, backbone, volume.shape[1:], pairs.scale, InferenceSettings(), device
+        network, backbone, volume.shape[1:], pairs.scale, InferenceSettings(batch_size=1), device
     )
     generator = np.random.default_rng((seed, 1))
     multiple = network.multiple

@@ -7,7 +7,7 @@ import errno
 import sys
 
 from mitoda.cli.app import app
-from mitoda.errors import MitodaError
+from mitoda.errors import MitodaError, is_out_of_memory
 from mitoda.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
@@ -39,7 +39,7 @@ def explain(error: Exception) -> str | None:
     """
     if isinstance(error, MitodaError):
         return " ".join(str(error).split("\n"))
-    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+    if is_out_of_memory(error):
         first = (str(error).splitlines() or [""])[0]
         return (
             "out of memory; segment with smaller tiles (--tile 512 512), train with a smaller --patch or "
@@ -51,14 +51,3 @@ def explain(error: Exception) -> str | None:
             return f"{where}the disk is full; free some space and go on with --resume"
         return f"{where}{error.strerror or error}"
     return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell torch's errors of memory from others without importing torch."""
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        type(error).__name__ == "OutOfMemoryError"
-        or "out of memory" in text
-        or "can't allocate memory" in text
-        or "not enough memory" in text
-    )

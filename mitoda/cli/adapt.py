@@ -293,7 +293,8 @@ def _announce(plan: "AdaptationPlan", prepared: "Prepared", device: str, bfloat1
         f"working pixel {geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm, pairs {prepared.info.spacing:g} nm apart"
     )
     if prepared.info.start:
-        say(f"beginning from the weights '{prepared.info.start}' (--from-scratch begins without)")
+        instead = "" if plan.source_free else " (--from-scratch begins without)"
+        say(f"beginning from the weights '{prepared.info.start}'{instead}")
     for name, pairs in prepared.domains():
         scale = "" if pairs.scale == (1.0, 1.0) else f", resampled ×{1 / pairs.scale[0]:.3f}"
         say(
