@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mitoda.segmentation import contrast_looks_inverted
+from mitoda.plausibility import contrast_looks_inverted
 from mitoda.volumes import Volume
 
 ASSUMED_PIXEL = 5.0

@@ -57,7 +57,7 @@ def normalise_section(section: np.ndarray, kind: str) -> np.ndarray:
         low, high = float(values.min()), float(values.max())
         return (values - low) / max(high - low, 1e-6)
     values -= values.mean()
-    return values / max(float(np.sqrt(np.vdot(values, values) / values.size)), 1e-6)
+    return values / max(float(np.sqrt(np.square(values).mean())), 1e-6)
 
 
 class Piece(NamedTuple):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from mitoda.checkpoints import WeightsInfo
 from mitoda.components import StreamedComponents
@@ -20,6 +19,7 @@ from mitoda.errors import FileError, InputError
 from mitoda.geometry import Geometry
 from mitoda.inference import check_volume, predict_sections
 from mitoda.networks import PairNetwork, backbone_named
+from mitoda.plausibility import mask_warnings
 from mitoda.predictor import InferenceSettings
 from mitoda.volumes import SectionWriter, Volume, open_labels, read_partial
 from mitoda.volumes.writing import partial_path, previous_path
@@ -88,25 +88,6 @@ class Segmented:
     warnings: tuple[str, ...]
 
 
-def contrast_looks_inverted(section: np.ndarray, pixel: float) -> bool:
-    """Tell whether thin structures are bright on dark, where electron micrographs of stained tissue have them dark.
-
-    Looks at the skewness of a difference of Gaussians (σ = 10 and 40 nm): membranes and cristae, dark and thin, give it
-    a long negative tail. Measured: VNC III −0.31 to −0.25, Lucchi −0.21 to −0.12; inverted, with the other sign.
-
-    Parameters
-    ----------
-    section : ndarray, shape (rows, columns)
-    pixel : float
-        Its size in nanometres.
-    """
-    values = section.astype(np.float32)
-    thin = ndimage.gaussian_filter(values, 10 / pixel) - ndimage.gaussian_filter(values, 40 / pixel)
-    thin -= thin.mean()
-    deviation = float(thin.std())
-    return deviation > 0 and float((thin**3).mean()) / deviation**3 > 0.05
-
-
 def run_identity(
     info: WeightsInfo, network: PairNetwork, volume: Volume, settings: SegmentationSettings
 ) -> str:
@@ -162,7 +143,7 @@ def segment_volume(
         foreground=left / voxels,
         seconds=time.monotonic() - began,
         stride=geometry.stride(voxel_size, volume.shape[0]),
-        warnings=tuple(_warnings(volume, geometry, job.foreground / voxels, left / voxels)),
+        warnings=tuple(mask_warnings(volume, voxel_size, geometry, job.foreground / voxels, left / voxels)),
     )
 
 
@@ -181,33 +162,6 @@ def check_outputs(settings: SegmentationSettings) -> None:
             raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
         if not path.parent.is_dir():
             raise FileError(f"the folder {path.parent} does not exist; make it first: mkdir -p {path.parent}")
-
-
-def _warnings(volume: Volume, geometry: Geometry, found: float, left: float) -> Iterator[str]:
-    """What a person should know about the mask before trusting it; shares before and after dropping the small."""
-    sections, voxel_size = volume.shape[0], check_volume(volume)
-    section = volume.read(sections // 2)
-    if section.min() == section.max():
-        yield f"section {sections // 2} is constant (all its pixels are {section.flat[0]}): there is nothing to see"
-    elif contrast_looks_inverted(section, voxel_size[1]):
-        yield "the contrast looks inverted (thin structures bright on dark); if membranes are bright, give --invert"
-    if found == 0:
-        yield (
-            "the mask is empty: no pixel reached the threshold. Check the voxel size (--voxel-size) and the contrast "
-            "(--invert), or adapt to this volume with 'mitoda adapt --target'"
-        )
-    elif left == 0:
-        yield "the mask is empty: every component is smaller than --min-size"
-    elif left > 0.5:
-        yield f"{left:.0%} of the volume is foreground, more than any tissue has; check --voxel-size and --invert"
-    apart = geometry.stride(voxel_size, sections) * voxel_size[0]
-    if sections == 1:
-        yield "a single section is paired with itself, so no neighbour helps to predict it"
-    elif not 0.5 <= apart / geometry.spacing <= 2:
-        yield (
-            f"pairs are {apart:g} nm apart here, and were {geometry.spacing:g} nm when the network learnt; "
-            "its masks may be worse than they could be"
-        )
 
 
 class _Job:

@@ -134,6 +134,7 @@ UP = [
     "mitoda.adaptation",
     "mitoda.run_report",
     "mitoda.verdict",
+    "mitoda.plausibility",
     "mitoda.bench",
 ]
 FORBIDDEN = {

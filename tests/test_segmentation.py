@@ -9,11 +9,11 @@ from scipy import ndimage
 from mitoda import segmentation
 from mitoda.checkpoints import WeightsInfo
 from mitoda.errors import FileError, InputError
+from mitoda.plausibility import contrast_looks_inverted
 from mitoda.segmentation import (
     SectionDone,
     SegmentationSettings,
     Segmented,
-    contrast_looks_inverted,
     segment_volume,
 )
 from mitoda.volumes import ArrayVolume, open_labels, open_volume

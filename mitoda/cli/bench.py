@@ -182,7 +182,7 @@ def _run(
 def _drawn(events: "Iterable[Event]") -> "Iterator[Event]":
     """Pass events on and draw them."""
     from mitoda.bench import Failed, Scored, ScoringSection, Skipped, Started, Trained
-    from mitoda.cli.adapt import TrainingDisplay
+    from mitoda.cli.training import TrainingDisplay
     from mitoda.training import StepsDone
 
     ticker, display = Ticker(), TrainingDisplay()

@@ -22,9 +22,9 @@ def demo(
 ) -> None:
     """Adapt, segment and score on two synthetic volumes, offline, within three minutes."""
     from mitoda.adaptation import AdaptationPlan
-    from mitoda.cli.adapt import check_run_folder, run_plan
     from mitoda.cli.score import score
     from mitoda.cli.segment import segment
+    from mitoda.cli.training import check_run_folder, run_plan
     from mitoda.training_settings import TrainingSettings
 
     check_run_folder(out / "run", overwrite)

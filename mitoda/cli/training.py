@@ -1,0 +1,218 @@
+"""A training on the terminal: its folder, what it says before and after, and its progress."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mitoda.cli.terminal import Ticker, duration, say, stderr, stopping_politely, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from rich.console import Group
+
+    from mitoda.adaptation import AdaptationPlan, Prepared
+    from mitoda.patches import Pairs
+    from mitoda.training import Event, Finished, StepsDone
+
+RUN_FILES = ("run.json", "state.pt", "log.jsonl", "weights.safetensors", "curves.png", "report.html")
+
+
+def check_run_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that cannot take a run, or holds one already; nothing is changed."""
+    from mitoda.errors import FileError
+
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file; give the name of a folder with --out")
+    if (folder / "run.json").exists() and not overwrite:
+        raise FileError(
+            f"{folder} holds a run already; go on with it: mitoda adapt --resume {folder}, give another folder "
+            "with --out, or --overwrite to replace it"
+        )
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make a folder for a run, without what an earlier run left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in [*(folder / name for name in RUN_FILES), *folder.glob("weights-*.safetensors")]:
+        path.unlink(missing_ok=True)
+
+
+def run_plan(
+    plan: "AdaptationPlan", folder: Path, device_name: str, *, resume: bool = False, overwrite: bool = False
+) -> "Finished":
+    """Train a plan in its folder and draw the progress."""
+    from mitoda.adaptation import prepare
+    from mitoda.devices import choose_bfloat16, choose_device, describe_device
+    from mitoda.methods import Arithmetic
+    from mitoda.training import adapt
+
+    if not resume:
+        check_run_folder(folder, overwrite)
+    device = choose_device(device_name)
+    bfloat16 = choose_bfloat16(plan.precision, device)
+    prepared = prepare(plan)
+    if not resume:  # an earlier run is replaced only once the new one is known to begin
+        make_run_folder(folder)
+    _announce(plan, prepared, describe_device(device), bfloat16)
+    with stopping_politely(
+        "stopping after this step, then saving … (Ctrl-C again to stop at once)"
+    ) as should_stop:
+        plan.save(folder)
+        events = adapt(
+            plan.training,
+            prepared.source,
+            prepared.target,
+            folder,
+            prepared.info,
+            Arithmetic(device, bfloat16),
+            start=prepared.start,
+            resume=resume,
+            should_stop=should_stop,
+        )
+        try:
+            finished = _draw_training(events, folder)
+        except KeyboardInterrupt:
+            say(f"stopped at once; go on from the last checkpoint with: mitoda adapt --resume {folder}")
+            raise typer.Exit(1) from None
+    _conclude(plan, prepared, folder, finished, device, bfloat16)
+    return finished
+
+
+def _draw_training(events: "Iterator[Event]", folder: Path) -> "Finished":
+    """Draw the events of a training; return its last."""
+    from mitoda.run_report import draw_curves
+    from mitoda.training import Finished, RoundBegun, Saved, StepsDone
+
+    with TrainingDisplay() as display:
+        for event in events:
+            if isinstance(event, StepsDone):
+                display.show(event)
+            elif isinstance(event, RoundBegun):
+                say(
+                    f"step {event.step}: round {event.round} begins; of the target {event.foreground:.2%} is taught as "
+                    f"mitochondrion (probability from {event.high:.2f}), {event.ignored:.2%} is left open"
+                )
+                if event.warning:
+                    warn(event.warning)
+            elif isinstance(event, Saved):
+                draw_curves(folder)
+            elif isinstance(event, Finished):
+                return event
+    raise RuntimeError("the training ended without an end")
+
+
+def _announce(plan: "AdaptationPlan", prepared: "Prepared", device: str, bfloat16: bool) -> None:
+    """Say what is about to happen, and what was derived."""
+    geometry = prepared.geometry
+    say(
+        f"{plan.training.method} on {plan.training.backbone}, {device}, {'bfloat16' if bfloat16 else 'float32'}; "
+        f"working pixel {geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm, pairs {prepared.info.spacing:g} nm apart"
+    )
+    if prepared.info.start:
+        instead = "" if plan.source_free else " (--from-scratch begins without)"
+        say(f"beginning from the weights '{prepared.info.start}'{instead}")
+    for name, pairs in prepared.domains():
+        scale = "" if pairs.scale == (1.0, 1.0) else f", resampled ×{1 / pairs.scale[0]:.3f}"
+        say(
+            f"{name}: {pairs.volume.name}, {' × '.join(map(str, pairs.volume.shape))}, stride {pairs.stride}{scale}"
+        )
+        rows, columns = (
+            side / factor for side, factor in zip(pairs.volume.shape[1:], pairs.scale, strict=True)
+        )
+        if min(rows, columns) < plan.training.patch:
+            warn(
+                f"sections of the {name} are {rows:.0f} × {columns:.0f} working pixels, smaller than a patch of "
+                f"{plan.training.patch}; what is outside is mirrored. A smaller --patch trains faster"
+            )
+        _warn_of_spacing(name, pairs, prepared.info.spacing)
+
+
+def _warn_of_spacing(name: str, pairs: "Pairs", spacing: float) -> None:
+    """Say where the sections of a pair cannot be as far apart as they should."""
+    if pairs.stride == 0:
+        warn(f"the {name} is a single section: it is paired with itself, so sections cannot teach each other")
+        return
+    apart = pairs.stride * (pairs.volume.voxel_size or (spacing,))[0]
+    if not 0.5 <= apart / spacing <= 2:
+        warn(f"pairs of the {name} are {apart:g} nm apart, not {spacing:g} nm")
+
+
+def _conclude(
+    plan: "AdaptationPlan",
+    prepared: "Prepared",
+    folder: Path,
+    finished: "Finished",
+    device: "torch.device",
+    bfloat16: bool,
+) -> None:
+    """Write the report, say how it ended and what to do next."""
+    from mitoda.run_report import write_run_report
+    from mitoda.verdict import judge
+
+    verdict = judge(prepared, finished.weights, device, bfloat16) if finished.complete else None
+    report = write_run_report(plan, prepared, folder, finished, device, bfloat16=bfloat16, verdict=verdict)
+    done = f"{finished.step} steps in {duration(finished.seconds)}"
+    if verdict is None:
+        say(f"stopped after {done}; go on with: mitoda adapt --resume {folder}")
+        raise typer.Exit(1)
+    say(
+        f"done: {done}; the averaged weights of the last step are {finished.weights}; losses and pictures: {report}"
+    )
+    say(verdict.sentence)
+    for warning in verdict.warnings:
+        warn(warning)
+    say(f"next: mitoda segment STACK.tif -o mask.tif --weights {finished.weights}")
+
+
+class TrainingDisplay:
+    """Progress of a training: a live table on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._live = (
+            Live(console=stderr, refresh_per_second=4, transient=True) if stderr.is_terminal else None
+        )
+        self._ticker = Ticker()
+
+    def __enter__(self) -> "TrainingDisplay":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, event: "StepsDone") -> None:
+        """Show the losses of the last steps."""
+        if self._live:
+            self._live.update(self._table(event))
+        elif self._ticker.due() or event.progress >= 1.0:
+            losses = "  ".join(f"{name} {value:.4g}" for name, value in event.losses.items())
+            say(
+                f"step {event.step}  {event.progress:.0%}  {event.steps_per_second:.2f} steps/s  "
+                f"{duration(event.seconds_left)} left  {losses}"
+            )
+
+    def _table(self, event: "StepsDone") -> "Group":
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            ProgressBar(total=1.0, completed=event.progress, width=30),
+            f"{event.progress:.0%}",
+            f"step {event.step}",
+            f"{event.steps_per_second:.2f} steps/s",
+            f"{duration(event.seconds_left)} left",
+            f"lr {event.learning_rate:.2g}",
+        )
+        losses = Table.grid(padding=(0, 2))
+        for name, value in event.losses.items():
+            losses.add_row(name.replace("_", " "), f"{value:.4g}")
+        return Group(head, losses)
