@@ -38,6 +38,8 @@ class AdaptationPlan:
     target: str
     """A fetched data set or a path; for the oracle with labels, like a source."""
     training: TrainingSettings
+    more_sources: tuple[str, ...] = ()
+    """Further labelled volumes, each drawn from as often as `source`."""
     start: str | None = None
     """Weights to begin from: a bundled name, a file or a run's folder. None begins from scratch."""
     source_free: bool = False
@@ -81,6 +83,8 @@ def load_plan(folder: Path) -> AdaptationPlan:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         for name in ("source_voxel_size", "target_voxel_size"):
             values[name] = tuple(values[name]) if values[name] is not None else None
+        values["more_sources"] = tuple(values.get("more_sources", ()))
+        values["more_sources"] = tuple(values["more_sources"])
         return AdaptationPlan(**{**values, "training": TrainingSettings(**values["training"])})
     except (TypeError, ValueError, KeyError) as error:
         raise FileError(
@@ -170,8 +174,11 @@ class Prepared:
 
     def domains(self) -> list[tuple[str, Pairs]]:
         """Source (where there is one) and target, with their names."""
-        named: list[tuple[str, Pairs]] = [("target", self.target)]
-        return named if self.source is None else [("source", self.source), *named]
+        every = () if self.source is None else self.source.every()
+        sources = [
+            (f"source {number}" if number > 1 else "source", one) for number, one in enumerate(every, 1)
+        ]
+        return [*sources, ("target", self.target)]
 
 
 def prepare(plan: AdaptationPlan) -> Prepared:
@@ -191,16 +198,17 @@ def prepare(plan: AdaptationPlan) -> Prepared:
         dest=plan.dest,
     )
     source = _open_source(plan, target)
+    others = _open_others(plan, source, target)
     start, begun = _starting_weights(plan)
     geometry = _choose_geometry(plan, source, target, begun)
     target_size = _known_size(target.volume, "--target-voxel-size")
     # A target stride that was given is what the weights are for; `segment` derives its stride from this spacing.
     spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
     licences = {target.licence} if cls.needs_target else set()
-    licences |= {source.licence} if source is not None else set()
+    licences |= {one.licence for one in (source, *others) if one is not None}
     licences |= set(begun.licence.split("; ")) if begun is not None else set()
     return Prepared(
-        None if source is None else _source_pairs(plan, source, target, geometry),
+        None if source is None else _source_pairs(plan, source, others, target, geometry),
         UnlabelledPairs(
             CachedVolume(target.volume),
             _stride(plan.target_stride, geometry, target.volume, target_size),
@@ -212,7 +220,7 @@ def prepare(plan: AdaptationPlan) -> Prepared:
             pixel=geometry.pixel,
             spacing=spacing,
             method=plan.training.method,
-            source=source.name if source is not None else "",
+            source=" + ".join(one.name for one in (source, *others) if one is not None),
             target=target.name if cls.needs_target else "",
             start=plan.start or "",
             licence="; ".join(sorted(licences)),
@@ -243,16 +251,33 @@ def _open_source(plan: AdaptationPlan, target: Domain) -> Domain | None:
     )
 
 
-def _source_pairs(plan: AdaptationPlan, source: Domain, target: Domain, geometry: Geometry) -> LabelledPairs:
-    """Pairs of the source; the oracle, which learns from the target, takes the target's stride."""
-    size = _known_size(source.volume, "--source-voxel-size")
+def _open_others(plan: AdaptationPlan, source: Domain | None, target: Domain) -> list[Domain]:
+    """Open the further sources; a voxel size or an inversion given for the source is of the first alone."""
+    if not plan.more_sources:
+        return []
+    if source is None or source is target:
+        raise InputError(
+            f"several sources need a method that learns from a source; '{plan.training.method}' has none here"
+        )
+    return [open_domain(spec, labelled=True, dest=plan.dest) for spec in plan.more_sources]
+
+
+def _source_pairs(
+    plan: AdaptationPlan, source: Domain, others: list[Domain], target: Domain, geometry: Geometry
+) -> LabelledPairs:
+    """Pairs of the sources; the oracle, which learns from the target, takes the target's stride."""
     stride = plan.target_stride if source is target else plan.source_stride
-    return LabelledPairs(
-        CachedVolume(source.volume),
-        _stride(stride, geometry, source.volume, size),
-        geometry.scale(size),
-        labels=CachedVolume(source.labels) if source.labels is not None else None,
+    first, *more = (
+        LabelledPairs(
+            CachedVolume(one.volume),
+            _stride(stride if one is source else None, geometry, one.volume, size),
+            geometry.scale(size),
+            labels=CachedVolume(one.labels) if one.labels is not None else None,
+        )
+        for one in (source, *others)
+        for size in [_known_size(one.volume, "--source-voxel-size")]
     )
+    return replace(first, others=tuple(more))
 
 
 def _choose_geometry(

@@ -43,6 +43,8 @@ class Augmentation:
 AUGMENTATIONS: dict[str, Augmentation] = {
     # For short runs across devices: every angle, and grey values that no single device makes.
     "strong": Augmentation(),
+    # For weights that meet voxel sizes they have not learnt at, a factor of two either way.
+    "wide": Augmentation(zoom=0.7),
     # DA-ISC's list with the effective odds of its albumentations 1.1 (half of all samples).
     "paper": Augmentation(
         probability=0.5,

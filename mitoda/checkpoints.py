@@ -45,6 +45,8 @@ class WeightsInfo:
     """Probability from which a pixel is mitochondrion, unless the person says otherwise."""
     smoothing: float = 0.0
     """Standard deviation of the smoothing of probabilities along the sections, where the person does not say."""
+    smallest: float = 0.0
+    """Cubic nanometres below which a component of the mask is dropped, where the person does not say."""
     version: str = __version__
     notes: dict[str, str] = field(default_factory=dict)
 

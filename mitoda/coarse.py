@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from mitoda.geometry import component_limit
+
 LEVELS = np.arange(0.30, 0.91, 0.05)
 """Levels of probability among which the boundary is sought."""
 
@@ -42,7 +44,7 @@ def without_crumbs(coarse: CoarseVolume, level: float, volume_nm3: float) -> np.
     above = coarse.probabilities >= round(level * 255)
     labels, count = ndimage.label(above, np.ones((3, 3, 3), bool))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    small = sizes < volume_nm3 / float(np.prod(coarse.voxel_size))
+    small = sizes < component_limit(volume_nm3, coarse.voxel_size, len(above))
     small[0] = False
     return np.where(small[labels], np.uint8(0), coarse.probabilities)
 

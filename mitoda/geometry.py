@@ -46,6 +46,31 @@ class Geometry:
         return min(max(1, round(self.spacing / voxel_size[0])), sections - 1)
 
 
+def component_limit(smallest: float, voxel_size: VoxelSize, sections: int) -> int:
+    """Voxels below which a component is too small for what it should be.
+
+    A stack thinner than such a thing is across shows a slice of it, so the limit shrinks with the stack's depth: of
+    3·10⁶ nm³, 144 nm across, one section of 5 nm keeps what covers 144 × 144 nm.
+
+    Parameters
+    ----------
+    smallest : float
+        Cubic nanometres.
+    voxel_size : (float, float, float)
+        Nanometres.
+    sections : int
+        Of the stack.
+
+    Examples
+    --------
+    >>> component_limit(3e6, (5, 5, 5), 165), component_limit(3e6, (5, 5, 5), 1)
+    (24000, 832)
+    """
+    depth, rows, columns = voxel_size
+    shown = min(1.0, sections * depth / max(smallest, 1e-9) ** (1 / 3))
+    return round(shown * smallest / (depth * rows * columns))
+
+
 def shared_geometry(
     source: VoxelSize, target: VoxelSize, pixel: float | None = None, spacing: float | None = None
 ) -> Geometry:

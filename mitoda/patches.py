@@ -101,6 +101,8 @@ class LabelledPairs(Pairs):
     """Pairs whose labels are known; `labels` reads non-zero where there is mitochondrion."""
 
     labels: Volume | None = None
+    others: tuple["LabelledPairs", ...] = ()
+    """Further sources, drawn from as often as this one whatever their size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,6 +113,10 @@ class LabelledPairs(Pairs):
                 f"labels and images differ in shape: {self.labels.name} is {self.labels.shape}, "
                 f"{self.volume.name} is {self.volume.shape} (sections, rows, columns)"
             )
+
+    def every(self) -> tuple["LabelledPairs", ...]:
+        """This source and the others."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)
@@ -157,18 +163,27 @@ def read_batch(
 ) -> Draw:
     """Draw pairs and places, and read what they need of the volume."""
     crops = []
-    shape = pairs.volume.shape[1:]
     for _ in range(batch_size):
-        k = int(torch.randint(pairs.count, (), generator=generator))
-        window = draw_window(augmentation, generator, side, shape, pairs.scale)
+        one = _one_of(pairs, generator)
+        shape = one.volume.shape[1:]
+        k = int(torch.randint(one.count, (), generator=generator))
+        window = draw_window(augmentation, generator, side, shape, one.scale)
         rows, columns = window.bounds(shape)
-        sections = (k, k + pairs.stride)
-        images = np.stack([pairs.volume.read(section, rows, columns) for section in sections])
+        sections = (k, k + one.stride)
+        images = np.stack([one.volume.read(section, rows, columns) for section in sections])
         labels = None
-        if isinstance(pairs, LabelledPairs) and pairs.labels is not None:
-            labels = np.stack([pairs.labels.read(section, rows, columns) for section in sections])
+        if isinstance(one, LabelledPairs) and one.labels is not None:
+            labels = np.stack([one.labels.read(section, rows, columns) for section in sections])
         crops.append(Crop(images, labels, sections, window, (rows.start, columns.start)))
     return Draw(crops, generator)
+
+
+def _one_of(pairs: Pairs, generator: Generator) -> Pairs:
+    """Draw one of several sources; a single one costs no draw, so that its run is what it always was."""
+    if not isinstance(pairs, LabelledPairs) or not pairs.others:
+        return pairs
+    every = pairs.every()
+    return every[int(torch.randint(len(every), (), generator=generator))]
 
 
 def warp_batch(draw: Draw, augmentation: Augmentation, device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -97,6 +97,7 @@ class Run:
             steps=self.step,
             seconds=round(self.seconds, 1),
             smoothing=self.method.smoothing,
+            smallest=self.method.smallest,
         )
 
     def log(self, record: dict[str, Any]) -> None:

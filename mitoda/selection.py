@@ -109,14 +109,19 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 
 def foreground_share(pairs: LabelledPairs | None, samples: int = 12) -> float | None:
-    """Share of a source's pixels that are labelled foreground, from sections spread evenly over it; None of none."""
+    """Share of a source's pixels labelled foreground, from sections evenly spread; of several sources the mean."""
     if pairs is None:
         return None
-    labels = pairs.labels
-    if labels is None:
-        raise InputError(f"{pairs.volume.name} has no labels to take a share of foreground from")
-    sections = sorted({int(k) for k in np.linspace(0, labels.shape[0] - 1, min(samples, labels.shape[0]))})
-    return float(np.mean([np.count_nonzero(labels.read(k)) / np.prod(labels.shape[1:]) for k in sections]))
+    shares = []
+    for one in pairs.every():
+        labels = one.labels
+        if labels is None:
+            raise InputError(f"{one.volume.name} has no labels to take a share of foreground from")
+        sections = sorted(
+            {int(k) for k in np.linspace(0, labels.shape[0] - 1, min(samples, labels.shape[0]))}
+        )
+        shares += [np.mean([np.count_nonzero(labels.read(k)) / np.prod(labels.shape[1:]) for k in sections])]
+    return float(np.mean(shares))
 
 
 @dataclass

@@ -108,6 +108,22 @@ def test_weights_to_start_from_bring_their_scale_and_their_licence(files, tmp_pa
     assert prepare(plan_for(files)).start is None
 
 
+def test_several_sources_are_drawn_from_each_at_its_own_scale(files):
+    """Names and licences of all; each has its own stride and scale; none is left out of what is announced."""
+    plan = plan_for(files)
+    more = f"{files / 'target.tif'}:{files / 'target_mask.tif'}"
+    prepared = prepare(replace(plan, more_sources=(more,)))
+    (other,) = prepared.source.others
+    assert (prepared.source.stride, other.stride) == (1, 5)
+    assert other.scale == (1.0, 1.0)
+    assert other.labels is not None
+    assert prepared.info.source == f"{plan.source} + {more}"
+    assert [name for name, _ in prepared.domains()] == ["source", "source 2", "target"]
+    oracle = replace(plan.training, method="oracle", assignments={})
+    with pytest.raises(InputError, match="several sources need a method that learns from a source; 'oracle'"):
+        prepare(replace(plan, target=more, more_sources=(more,), training=oracle))
+
+
 def test_weights_of_another_backbone_are_no_start(files):
     """Refused with both names, before any training."""
     plan = plan_for(files, start="default", training=replace(TRAINING, backbone="codetection"))

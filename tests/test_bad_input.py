@@ -321,9 +321,10 @@ def test_options_that_cannot_be(mitoda, weights, tmp_path, monkeypatch, argument
 
 
 def test_a_voxel_size_nobody_said(mitoda, weights, tmp_path):
-    """No guess: the option is named; a data set that was not fetched says how to fetch it."""
+    """Where it cannot be searched the option is named; a data set that was not fetched says how to fetch it."""
     stack = write(tmp_path / "stack.tif", noise(2, 64, 64), None)
     message = mitoda.refused("segment", stack, "-o", tmp_path / "mask.tif", "--weights", weights)
-    assert "give --voxel-size Z Y X in nanometres" in message
+    assert "takes three sections" in message
+    assert "in nanometres: --voxel-size Z Y X" in message
     message = mitoda.refused("segment", "lucchi", "-o", tmp_path / "mask.tif", "--dest", tmp_path)
     assert "run: mitoda fetch lucchi" in message

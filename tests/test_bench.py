@@ -39,6 +39,7 @@ from mitoda.checkpoints import load_weights
 from mitoda.cli import main
 from mitoda.devices import choose_bfloat16
 from mitoda.errors import InputError, MitodaError
+from mitoda.geometry import component_limit
 from mitoda.phantom import SOURCE, TARGET
 from mitoda.predictor import InferenceSettings
 from mitoda.report import LINES, Bar, bar_figure
@@ -133,14 +134,21 @@ def test_other_settings_are_refused_not_mixed(drawn, tmp_path):
         list(run_bench(drawn, replace(TINY, methods=("source-only",), steps=4), tmp_path, CPU))
 
 
-def test_the_score_is_that_of_the_mask_that_segment_writes(drawn, tmp_path):
-    """F1, MCC and IoU equal those of the written mask, section by section."""
-    (result,) = results_of(run_bench(drawn, replace(TINY, methods=("oracle",)), tmp_path, CPU))
-    network, info = load_weights(tmp_path / "phantom" / "oracle-seed0" / "weights.safetensors")
+@pytest.mark.parametrize(("method", "smallest"), [("oracle", 0.0), ("mitoda", 3e6)])
+def test_the_score_is_that_of_the_mask_that_segment_writes(drawn, tmp_path, method, smallest):
+    """F1, MCC and IoU equal those of the written mask, section by section, small components dropped or not."""
+    (result,) = results_of(run_bench(drawn, replace(TINY, methods=(method,)), tmp_path, CPU))
+    network, info = load_weights(tmp_path / "phantom" / f"{method}-seed0" / "weights.safetensors")
+    assert info.smallest == smallest
     mask = tmp_path / "mask.tif"
-    inference = InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", CPU))
-    settings = SegmentationSettings(output=mask, threshold=info.threshold, inference=inference)
-    list(segment_volume(network, info, open_volume(drawn.test), settings, CPU))
+    test = open_volume(drawn.test)
+    settings = SegmentationSettings(
+        output=mask,
+        threshold=info.threshold,
+        min_size=component_limit(info.smallest, test.voxel_size, test.shape[0]),
+        inference=InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", CPU)),
+    )
+    list(segment_volume(network, info, test, settings, CPU))
     written = score_volumes(open_volume(mask), open_labels(drawn.labels), kind="mask").mean
     assert (result.last.mean.f1, result.last.mean.mcc, result.last.mean.iou) == (
         written.f1,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mitoda.errors import InputError
-from mitoda.geometry import LARGEST_SCALE, Geometry, shared_geometry
+from mitoda.geometry import LARGEST_SCALE, Geometry, component_limit, shared_geometry
 
 VNC, LUCCHI = (50.0, 4.6, 4.6), (5.0, 5.0, 5.0)
 
@@ -48,3 +48,11 @@ def test_a_voxel_size_in_another_unit_is_refused_and_not_resampled_to_nothing(si
     """Micrometres or picometres given for nanometres would shrink a section to a pixel, or blow it up a millionfold."""
     with pytest.raises(InputError, match=f"factor above {LARGEST_SCALE:g}; voxel sizes are nanometres"):
         Geometry((5.0, 5.0), 50.0).scale((5.0, size, size))
+
+
+def test_a_thin_stack_shows_a_slice_of_what_is_large():
+    """10⁶ nm³ are 100 nm across: from 100 nm of depth on the limit is in full, of a tenth of it a tenth."""
+    assert component_limit(1e6, (10, 10, 10), 10) == component_limit(1e6, (10, 10, 10), 500) == 1000
+    assert component_limit(1e6, (10, 10, 10), 1) == 100
+    assert component_limit(1e6, (200, 10, 10), 1) == 50
+    assert component_limit(0.0, (5, 5, 5), 3) == 0

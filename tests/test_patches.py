@@ -1,6 +1,6 @@
 """What a training step sees: labels follow images, targets have none, and threads decide nothing."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from mitoda.patches import (
     seeded,
     warp_batch,
 )
+from mitoda.selection import foreground_share
 from mitoda.volumes import ArrayVolume
 
 CPU = torch.device("cpu")
@@ -51,6 +52,18 @@ def stream(workers: int = 2, target: bool = True, **changes: object) -> BatchStr
         CPU,
         workers,
     )
+
+
+def test_several_sources_teach_equally_often():
+    """Of two sources, dark and bright, half the pairs are of each, whatever their size; one alone draws as before."""
+    dark, bright = (np.full((sections, 60, 60), value, np.uint8) for sections, value in ((3, 10), (40, 200)))
+    both = replace(pairs_of(dark), others=(pairs_of(bright),))
+    draw = read_batch(both, 200, 32, AUGMENTATIONS["none"], seeded(0))
+    share = np.mean([crop.images.max() == 200 for crop in draw.crops])
+    assert 0.4 < share < 0.6
+    again = read_batch(both, 200, 32, AUGMENTATIONS["none"], seeded(0))
+    assert all(np.array_equal(a.images, b.images) for a, b in zip(draw.crops, again.crops, strict=True))
+    assert foreground_share(both) == 1.0
 
 
 def take(batches: BatchStream, start: int, count: int) -> list:

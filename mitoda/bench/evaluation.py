@@ -1,16 +1,20 @@
 """Weights scored on the held-out half, section by section: nothing is written, and one map is in memory."""
 
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mitoda.bench.task import HeldOut
 from mitoda.checkpoints import load_weights
+from mitoda.components import StreamedComponents
 from mitoda.devices import choose_bfloat16
-from mitoda.geometry import Geometry
-from mitoda.inference import predict_sections
-from mitoda.metrics import rank_section
+from mitoda.geometry import Geometry, component_limit
+from mitoda.inference import check_volume, predict_sections
+from mitoda.metrics import rank_mask, rank_section
 from mitoda.networks import backbone_named
 from mitoda.predictor import InferenceSettings
 from mitoda.scoring import ScoredSection
@@ -19,9 +23,9 @@ from mitoda.scoring import ScoredSection
 def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Iterator[ScoredSection]:
     """Yield the score of each section as `mitoda segment` predicts it by default.
 
-    Whole sections, no mirrored views, no small components dropped, threshold and smoothing along the sections as
-    they are in the weights: the mask that `mitoda segment` writes has the same F1, MCC and IoU. Average precision
-    is of the float map.
+    Whole sections, no mirrored views; threshold, smoothing along the sections and the smallest component as they
+    are in the weights: the mask that `mitoda segment` writes has the same F1, MCC and IoU. Average precision is of
+    the float map. Masks wait, packed, until the last section says which components are small.
     """
     network, info = load_weights(weights)
     settings = InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", device))
@@ -33,9 +37,29 @@ def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Ite
         settings,
         device,
     )
+    smallest = component_limit(info.smallest, check_volume(held_out.volume), held_out.volume.shape[0])
+    components = StreamedComponents()
+    waiting: list[tuple[bytes, ScoredSection]] = []
     for section, probability in enumerate(predicted):
-        label = held_out.labels.read(section)
-        if held_out.ignore is not None:
-            scored = held_out.ignore.read(section) == 0
-            probability, label = probability[scored], label[scored]
-        yield ScoredSection(section, *rank_section(probability, label, info.threshold, "probability"))
+        mask = probability >= info.threshold
+        components.add(mask)
+        label, seen = _label_of(held_out, section)
+        score, ranking = rank_section(probability[seen], label[seen], info.threshold, "probability")
+        waiting.append(
+            (zlib.compress(np.packbits(mask).tobytes(), 1), ScoredSection(section, score, ranking))
+        )
+    for packed, scored in waiting:
+        bits = np.unpackbits(np.frombuffer(zlib.decompress(packed), np.uint8))
+        mask = bits[: np.prod(held_out.volume.shape[1:])].reshape(held_out.volume.shape[1:]).astype(bool)
+        mask = components.without_small(scored.section, mask, smallest)
+        label, seen = _label_of(held_out, scored.section)
+        at_threshold, _ = rank_mask(mask[seen], label[seen] != 0)
+        yield replace(scored, score=replace(scored.score, confusion=at_threshold.confusion))
+
+
+def _label_of(held_out: HeldOut, section: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of a section, and where they are scored."""
+    label = held_out.labels.read(section)
+    if held_out.ignore is None:
+        return label, np.ones(label.shape, bool)
+    return label, held_out.ignore.read(section) == 0

@@ -9,6 +9,7 @@ from mitoda.cli.training import run_plan
 
 VoxelSizeOption = tuple[float, float, float]
 DEFAULT_MINUTES = 30.0
+DEFAULT_SOURCE = "vnc3"
 MAY_CHANGE = ("resume", "steps", "minutes", "device")
 """Options that can be given with --resume."""
 
@@ -18,9 +19,14 @@ def adapt(
     target: Annotated[
         str | None, typer.Option(help="Unlabelled volume: a path, or a fetched data set (lucchi:testing).")
     ] = None,
-    source: Annotated[
-        str, typer.Option(help="Labelled volume: a fetched data set, or IMAGES:LABELS.")
-    ] = "vnc3",
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            help="Labelled volume: a fetched data set, or IMAGES:LABELS; give it again for more. "
+            f"Default: {DEFAULT_SOURCE}.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")] = Path("run"),
     start: Annotated[
         str | None,
@@ -60,7 +66,9 @@ def adapt(
     patch: Annotated[int, typer.Option(help="Side of the patches, in working pixels.")] = 512,
     schedule: Annotated[str, typer.Option(help="poly, cosine or constant.")] = "poly",
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are those saved.")] = 0.995,
-    augmentation: Annotated[str, typer.Option(help="strong, paper or none.")] = "strong",
+    augmentation: Annotated[
+        str, typer.Option(help="strong, wide (strong at a larger range of scales), paper or none.")
+    ] = "strong",
     histogram_matching: Annotated[
         float, typer.Option(help="Share of steps in which the source takes the target's grey values.")
     ] = 0.0,
@@ -113,8 +121,10 @@ def adapt(
     pairs = dict(_assignment(text) for text in assignments or [])
     if workers < 1:
         raise InputError(f"--workers must be at least 1; got {workers}")
+    source, *more_sources = sources or [DEFAULT_SOURCE]
     plan = AdaptationPlan(
         source=source,
+        more_sources=tuple(more_sources),
         target=target,
         training=TrainingSettings(
             method=method,
@@ -160,14 +170,14 @@ def choose_start(
 
     if from_scratch and start is not None:
         raise typer.BadParameter("give either --start or --from-scratch", param_hint="--start")
-    if source_free and (from_scratch or _is_given(context, "source")):
+    if source_free and (from_scratch or _is_given(context, "sources")):
         raise typer.BadParameter(
             "without a source there is neither a --source nor a start --from-scratch",
             param_hint="--source-free",
         )
     if start is not None or from_scratch:
         return start
-    decisive = ("source", "method", "backbone", "pixel", "spacing")
+    decisive = ("sources", "method", "backbone", "pixel", "spacing")
     as_it_comes = not is_dataset_spec(target) and not any(_is_given(context, name) for name in decisive)
     return DEFAULT if source_free or as_it_comes else None  # by its own name: a resumed run finds it again
 

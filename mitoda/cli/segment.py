@@ -30,7 +30,12 @@ def segment(
         float | None,
         typer.Option(help="Probability from which a pixel is mitochondrion. Default: the weights'."),
     ] = None,
-    min_size: Annotated[int, typer.Option(help="Drop components of fewer voxels, through sections.")] = 0,
+    min_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Drop components of fewer voxels, joined through sections; 0 keeps all. Default: the weights'."
+        ),
+    ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Average four mirrored views; four times slower.")
     ] = False,
@@ -59,7 +64,9 @@ def segment(
     ] = None,
     voxel_size: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Nanometres; overrules the metadata."),
+        typer.Option(
+            metavar="Z Y X", help="Nanometres; overrules the metadata. Where neither says it, it is searched."
+        ),
     ] = None,
     axes: Annotated[
         str | None, typer.Option(help="Axes as stored, e.g. ZYX or YXZ; overrules the metadata.")
@@ -79,7 +86,10 @@ def segment(
     from mitoda.bundled import find_weights
     from mitoda.checkpoints import load_weights
     from mitoda.devices import choose_bfloat16, choose_device, describe_device
+    from mitoda.geometry import component_limit
+    from mitoda.inference import check_volume
     from mitoda.predictor import InferenceSettings
+    from mitoda.scale_search import search_voxel_size
     from mitoda.segmentation import (
         SegmentationSettings,
         Segmented,
@@ -90,11 +100,18 @@ def segment(
     stack = open_input(volume, voxel_size, axes, invert, dest)
     chosen_device = choose_device(device)
     network, info = load_weights(find_weights(weights))
+    bfloat16 = choose_bfloat16(precision, chosen_device)
+    if stack.voxel_size is None:
+        found = search_voxel_size(network.to(chosen_device), info, stack, chosen_device, bfloat16=bfloat16)
+        if not quiet:
+            say(found.sentence)
+        stack = open_input(volume, found.voxel_size, axes, invert, dest)
+    default_size = component_limit(info.smallest, check_volume(stack), stack.shape[0])
     settings = SegmentationSettings(
         output=output,
         probability=probability,
         threshold=info.threshold if threshold is None else threshold,
-        min_size=min_size,
+        min_size=default_size if min_size is None else min_size,
         mask_value=mask_value,
         overwrite=overwrite,
         resume=resume,
@@ -105,7 +122,7 @@ def segment(
             compiled=compiled,
             flips=tta,
             smoothing=info.smoothing if smooth is None else smooth,
-            bfloat16=choose_bfloat16(precision, chosen_device),
+            bfloat16=bfloat16,
         ),
     )
     check_outputs(settings)

@@ -1,5 +1,6 @@
 """A training on the terminal: its folder, what it says before and after, and its progress."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ def run_plan(
         check_run_folder(folder, overwrite)
     device = choose_device(device_name)
     bfloat16 = choose_bfloat16(plan.precision, device)
+    if not resume:
+        plan = with_voxel_size(plan, device, bfloat16)
     prepared = prepare(plan)
     if not resume:  # an earlier run is replaced only once the new one is known to begin
         make_run_folder(folder)
@@ -79,6 +82,24 @@ def run_plan(
             raise typer.Exit(1) from None
     _conclude(plan, prepared, folder, finished, device, bfloat16)
     return finished
+
+
+def with_voxel_size(plan: "AdaptationPlan", device: "torch.device", bfloat16: bool) -> "AdaptationPlan":
+    """Search the target's voxel size where nobody has said it, with the weights that the run begins from."""
+    from mitoda.adaptation import open_domain
+    from mitoda.bundled import find_weights
+    from mitoda.checkpoints import load_weights
+    from mitoda.scale_search import search_voxel_size
+
+    if plan.start is None or plan.target_voxel_size is not None:
+        return plan
+    target = open_domain(plan.target, labelled=False, invert=plan.invert_target, dest=plan.dest).volume
+    if target.voxel_size is not None:
+        return plan
+    network, info = load_weights(find_weights(plan.start))
+    found = search_voxel_size(network.to(device), info, target, device, bfloat16=bfloat16)
+    say(found.sentence)
+    return replace(plan, target_voxel_size=found.voxel_size)
 
 
 def _draw_training(events: "Iterator[Event]", folder: Path) -> "Finished":

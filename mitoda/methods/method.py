@@ -153,6 +153,9 @@ class Method(nn.Module):
     smoothing: float = 0.0
     """Nanometres; of the loop's prediction for `relabel`, and of those who segment with the weights."""
 
+    smallest: float = 0.0
+    """Cubic nanometres below which a component is dropped by those who segment with the weights; 0 drops none."""
+
     def relabel(self, coarse: CoarseVolume, round_number: int, find_level: LevelFinder) -> PseudoLabels:
         """Turn the prediction of the adaptation volume into pseudo labels for the coming round.
 

@@ -80,6 +80,7 @@ class SelfTraining(Method):
         super().__init__(network, backbone, settings, arithmetic)
         self.settings = settings
         self.smoothing = settings.smoothing
+        self.smallest = settings.smallest_calibrated
 
     def round_of(self, progress: float) -> int:
         """0 while the source is learnt, then 1 to `rounds`."""
