@@ -34,7 +34,8 @@ class PhantomDomain:
     mitochondrion_radius: float = 130.0
     """Nanometres, on average; it varies by a fifth."""
     mitochondria_share: float = 0.08
-    """Share of the volume that mitochondria take; what is drawn lies between 0.05 and 0.12 if it can."""
+    """Share of the volume that mitochondria take; 0 draws none, and else what is drawn lies between 0.05 and 0.12 if it
+    can."""
     texture: float = 0.06
     """Standard deviation of the granular texture of the cytoplasm."""
     texture_size: float = 8.0

@@ -8,10 +8,12 @@ from mitoda.phantom.world import Body, World, distance_to, lattice_cells, within
 
 
 def place_mitochondria(world: World, domain: PhantomDomain, rng: np.random.Generator) -> list[Body]:
-    """Mitochondria along the neurites, until their share of a coarse sample of the volume is reached.
+    """Mitochondria along the neurites, until their share of a coarse sample of the volume is reached; of 0, none.
 
     Where the volume is so small that none fits into 0.11 of it, the limit is given up after eight rounds.
     """
+    if domain.mitochondria_share == 0:
+        return []
     depths = np.linspace(0, world.frame.extent[0], min(world.frame.shape[0], 12))
     planes = [lattice_cells(world, depth) for depth in depths]
     total = sum(cell.size for cell, _, _ in planes)
