@@ -47,6 +47,8 @@ class WeightsInfo:
     """Standard deviation of the smoothing of probabilities along the sections, where the person does not say."""
     smallest: float = 0.0
     """Cubic nanometres below which a component of the mask is dropped, where the person does not say."""
+    snap: bool = False
+    """Whether boundaries of the mask are moved to each mitochondrion's dark ring, where the person does not say."""
     version: str = __version__
     notes: dict[str, str] = field(default_factory=dict)
 

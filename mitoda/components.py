@@ -23,8 +23,11 @@ class StreamedComponents:
         self._first_labels: list[int] = []
         self._previous: np.ndarray | None = None
 
-    def add(self, mask: np.ndarray) -> None:
-        """Take in the next section; non-zero is foreground."""
+    def add(self, mask: np.ndarray) -> np.ndarray:
+        """Take in the next section, non-zero is foreground; return the number of each pixel's part, 0 of background.
+
+        Parts are what hangs together within a section, numbered from 1 through all sections.
+        """
         labels, count = ndimage.label(mask, NEIGHBOURS)
         first = len(self._parents)
         self._first_labels.append(first)
@@ -36,6 +39,21 @@ class StreamedComponents:
             for above, below in np.unique(np.stack([self._previous[both], labels[both]], axis=1), axis=0):
                 self._join(int(above), int(below))
         self._previous = labels
+        return labels
+
+    def roots(self) -> np.ndarray:
+        """The number of the component of each part, by the part's number; that of 0 is 0."""
+        return np.array([self._root(label) for label in range(len(self._parents))])
+
+    def sizes(self) -> np.ndarray:
+        """Voxels of each component, by its number; other entries mean nothing."""
+        return np.array(self._sizes)
+
+    def numbered(self, section: int, mask: np.ndarray) -> np.ndarray:
+        """Return the number of the component of each pixel of a section, 0 of background; see `without_small`."""
+        labels, count = ndimage.label(mask, NEIGHBOURS)
+        first = self._first_labels[section]
+        return np.array([0, *(self._root(first + k) for k in range(count))])[labels]
 
     def _root(self, label: int) -> int:
         while self._parents[label] != label:

@@ -7,6 +7,7 @@ dimensions must be as large as a mitochondrion can be.
 
 import math
 from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,9 +17,12 @@ from mitoda.geometry import Geometry
 from mitoda.inference import predict_maps
 from mitoda.networks import Backbone, PairNetwork
 from mitoda.predictor import InferenceSettings, SectionPredictor
+from mitoda.rings import Rings
 from mitoda.smoothing import smooth_along_sections
 from mitoda.volumes import Volume
 
+CORE = 128
+"""Probability × 255 from which a grid voxel belongs to a component whose own boundary is sought."""
 VOXELS_LIMIT = 400_000_000
 """Grid voxels labelled at a time (400 MB); of a larger volume a slab of sections is, another one each round."""
 
@@ -70,6 +74,43 @@ def predict_coarse(
     cell = (network.grid * scale[0], network.grid * scale[1])
     size = (volume.voxel_size[0], network.grid * geometry.pixel[0], network.grid * geometry.pixel[1])
     return CoarseVolume(probabilities, slab.start, cell, size)
+
+
+@dataclass(frozen=True)
+class ImageBoundary:
+    """Where the images of a volume say that a prediction of it should end; see `methods.method.TargetBoundary`."""
+
+    coarse: CoarseVolume
+    volume: Volume
+
+    def level(self, fallback: float) -> float:
+        """One level for the whole volume."""
+        return calibrate_level(self.coarse, self.volume, fallback)
+
+    def snapped(self, reference: float) -> CoarseVolume:
+        """A level for each component, moved to `reference`; see `rings`."""
+        return snap_to_rings(self.coarse, self.volume, reference)
+
+
+def snap_to_rings(coarse: CoarseVolume, volume: Volume, reference: float) -> CoarseVolume:
+    """Shift probabilities until the level whose contour is darkest is `reference`, for each component on its own.
+
+    Parameters
+    ----------
+    volume : Volume
+        The images.
+    """
+    _, height, width = coarse.voxel_size
+    pixel = (height / coarse.cell[0], width / coarse.cell[1])
+    rings = Rings(coarse.cell, pixel, reference)
+    for index, cells in enumerate(coarse.probabilities >= CORE):
+        grey = volume.read(coarse.first_section + index)
+        rings.add(grey, to_pixels(coarse, index, grey.shape), cells)
+    moved = np.empty_like(coarse.probabilities)
+    for index, one in enumerate(coarse.probabilities):
+        shifts = np.rint(rings.shifts(index, one >= CORE) * 255)
+        moved[index] = np.where(one > 0, (one + shifts).clip(0, 255), 0)
+    return replace(coarse, probabilities=moved)
 
 
 def calibrate_level(coarse: CoarseVolume, volume: Volume, fallback: float, samples: int = 16) -> float:

@@ -98,6 +98,7 @@ class Run:
             seconds=round(self.seconds, 1),
             smoothing=self.method.smoothing,
             smallest=self.method.smallest,
+            snap=self.method.snap,
         )
 
     def log(self, record: dict[str, Any]) -> None:

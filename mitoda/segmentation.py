@@ -14,18 +14,15 @@ import numpy as np
 import torch
 
 from mitoda.checkpoints import WeightsInfo
-from mitoda.components import StreamedComponents
 from mitoda.errors import FileError, InputError
+from mitoda.finishing import Finishing, quantised
 from mitoda.geometry import Geometry
 from mitoda.inference import check_volume, predict_sections
 from mitoda.networks import PairNetwork, backbone_named
 from mitoda.plausibility import mask_warnings
 from mitoda.predictor import InferenceSettings
-from mitoda.volumes import SectionWriter, Volume, open_labels, read_partial
+from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
 from mitoda.volumes.writing import partial_path, previous_path
-
-PROBABILITY_LEVELS = 255
-"""Probability maps are written as uint8: probability × 255, rounded."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,8 @@ class SegmentationSettings:
     threshold: float = 0.5
     min_size: int = 0
     """Components of fewer voxels, joined through sections, become background."""
+    snap: bool = False
+    """Whether each mitochondrion's boundary is moved to its own dark ring; see `rings`."""
     mask_value: int = 255
     """Of foreground in the mask."""
     overwrite: bool = False
@@ -54,6 +53,11 @@ class SegmentationSettings:
             raise InputError(f"--mask-value must be from 1 to 255; got {self.mask_value}")
         if self.probability is not None and self.probability.resolve() == self.output.resolve():
             raise InputError(f"mask and probability map cannot both be written to {self.output}")
+
+    @property
+    def two_passes(self) -> bool:
+        """Whether the mask needs what only the end of the stack tells."""
+        return self.min_size > 0 or self.snap
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def run_identity(
         "inference": asdict(replace(settings.inference, batch_size=None, compiled=False)),  # speed only
         "threshold": settings.threshold,
         "mask_value": settings.mask_value,
+        "snap": settings.snap,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -136,7 +141,7 @@ def segment_volume(
     job = _Job(network, info, volume, settings, geometry, device)
     job.check_left_over()
     yield from job.take_first_pass() if job.first_pass_is_done else job.predict()
-    left = job.drop_small() if settings.min_size else job.foreground
+    left = job.second_pass() if settings.two_passes else job.foreground
     voxels = float(np.prod(volume.shape))
     yield Segmented(
         sections=volume.shape[0],
@@ -157,7 +162,7 @@ def check_outputs(settings: SegmentationSettings) -> None:
         if path.is_dir():
             raise FileError(f"{path} is a folder; give the name of a file")
         # A second pass that was interrupted leaves a probability map that is done.
-        taken_up = settings.resume and settings.min_size > 0 and path == settings.probability
+        taken_up = settings.resume and settings.two_passes and path == settings.probability
         if path.exists() and not settings.overwrite and not taken_up:
             raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
         if not path.parent.is_dir():
@@ -183,15 +188,17 @@ class _Job:
         self.geometry = geometry
         self.device = device
         self.identity = run_identity(info, network, volume, settings)
-        self.components = StreamedComponents()
+        _, *pixel = check_volume(volume)
+        self.finishing = Finishing(settings.threshold, settings.min_size, settings.snap, (pixel[0], pixel[1]))
         self.foreground = 0
         self.notices: list[str] = []
         self._write_failed = False
-        # With small components to drop, the first pass goes to a file of its own; its name says what made it.
+        # The first of two passes goes to a file of its own, whose name says what made it: the mask before small
+        # components are dropped or, where rings are sought, the probabilities.
         output = settings.output
         self.first_pass = (
             output.with_name(f"{output.stem}.unfiltered-{self.identity}{output.suffix}")
-            if settings.min_size
+            if self.finishing.is_needed
             else output
         )
 
@@ -201,21 +208,21 @@ class _Job:
         wanted = [self.first_pass, self.settings.probability]
         return (
             self.settings.resume
-            and self.settings.min_size > 0
+            and self.settings.two_passes
             and all(path.exists() for path in wanted if path is not None)
         )
 
     def check_left_over(self) -> None:
         """Refuse, before any work, files of an interrupted run that would be in the way at its end."""
-        if not self.settings.min_size or self.settings.overwrite:
+        if not self.settings.two_passes or self.settings.overwrite:
             return
         partial = partial_path(self.settings.output)
         if self.settings.resume:
             unfiltered = (self.first_pass, partial_path(self.first_pass), previous_path(self.first_pass))
             if partial.exists() and not any(path.exists() for path in unfiltered):
                 raise FileError(
-                    f"{partial} is left from a run without --min-size, or with other settings; resume it as it was, or "
-                    "give --overwrite to start again"
+                    f"{partial} is left from a run without --min-size and with --no-snap, or with other settings; "
+                    "resume it as it was, or give --overwrite to start again"
                 )
             return
         for path in (self.first_pass, partial):
@@ -227,20 +234,21 @@ class _Job:
 
     def take_first_pass(self) -> Iterator[SectionDone]:
         """Go on after a first pass that is done: count its components again."""
-        unfiltered = open_labels(self.first_pass)
+        unfiltered = open_volume(self.first_pass)
         if unfiltered.shape != self.volume.shape:
             raise FileError(
                 f"{self.first_pass} is not what it was; delete it and start again with --overwrite"
             )
         for section in range(self.volume.shape[0]):
-            mask = unfiltered.read(section)
-            self.components.add(mask)
+            first = unfiltered.read(section)
+            self._look_at(section, first)
+            mask = self.finishing.mask_of(first)
             count = int(np.count_nonzero(mask))
             self.foreground += count
             yield SectionDone(section, self.volume.shape[0], count / mask.size, resumed=True)
 
     def _earlier(self) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]:
-        """Sections (mask, probability) that an interrupted run left behind: how many, and themselves in order."""
+        """Sections (first pass, probability) that an interrupted run left: how many, and themselves in order."""
         if not self.settings.resume:
             return 0, iter(())
         shape, dtype = self.volume.shape, np.dtype(np.uint8)
@@ -251,7 +259,7 @@ class _Job:
         return min(masks.count, levels.count), zip(masks, levels, strict=False)
 
     def _computed(self, start: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Sections (mask, probability) from the network."""
+        """Sections (first pass, probability) from the network."""
         s = self.settings
         predicted = predict_sections(
             self.network,
@@ -264,14 +272,17 @@ class _Job:
             self.notices.append,
         )
         for probability in predicted:
-            mask = np.where(probability >= s.threshold, np.uint8(s.mask_value), np.uint8(0))
-            levels = None
-            if s.probability is not None:
-                levels = np.rint(probability * PROBABILITY_LEVELS).astype(np.uint8)
-            yield mask, levels
+            yield (
+                self.finishing.waiting(probability),
+                quantised(probability) if s.probability is not None else None,
+            )
+
+    def _look_at(self, section: int, first: np.ndarray) -> None:
+        """Learn from a section of the first pass what the second will need."""
+        self.finishing.take(first, self.volume.read(section) if self.finishing.reads_images else None)
 
     def predict(self) -> Iterator[SectionDone | Notice]:
-        """Write the mask before small components are dropped, and the probability map."""
+        """Write the first pass, and the probability map."""
         sections = self.volume.shape[0]
         resumed, earlier = self._earlier()
         with ExitStack() as stack:
@@ -280,12 +291,13 @@ class _Job:
                 writers.append(stack.enter_context(self._writer(self.settings.probability)))
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mitoda-write"))
             waiting: list[Future[None]] = []
-            for section, (mask, levels) in enumerate(chain(earlier, self._computed(resumed))):
+            for section, (first, levels) in enumerate(chain(earlier, self._computed(resumed))):
                 while self.notices:
                     yield Notice(self.notices.pop(0))
-                waiting.append(pool.submit(self._write, writers, mask, levels))
+                waiting.append(pool.submit(self._write, writers, section, first, levels))
                 if len(waiting) > 2:
                     waiting.pop(0).result()
+                mask = self.finishing.mask_of(first)
                 count = int(np.count_nonzero(mask))
                 self.foreground += count
                 yield SectionDone(section, sections, count / mask.size, section < resumed)
@@ -302,32 +314,38 @@ class _Job:
             identity=self.identity,
         )
 
-    def _write(self, writers: list[SectionWriter], mask: np.ndarray, levels: np.ndarray | None) -> None:
+    def _write(
+        self, writers: list[SectionWriter], section: int, first: np.ndarray, levels: np.ndarray | None
+    ) -> None:
         if (
             self._write_failed
         ):  # later sections in the queue must not take the place of the one that is missing
             return
         try:
-            writers[0].write(mask)
+            last = np.where(first > 0, np.uint8(self.settings.mask_value), np.uint8(0))
+            writers[0].write(first if self.finishing.is_needed else last)
             if levels is not None:
                 writers[1].write(levels)
         except BaseException:
             self._write_failed = True
             raise
-        if self.settings.min_size:
-            self.components.add(mask)
+        self._look_at(section, first)
 
-    def drop_small(self) -> int:
-        """Second pass: write the mask without small components; return the voxels left."""
+    def second_pass(self) -> int:
+        """Write the mask with boundaries on their rings and without small components; return the voxels left."""
         left = 0
-        unfiltered = open_labels(self.first_pass)
+        unfiltered = open_volume(self.first_pass)
         if self.settings.resume:  # a second pass takes seconds, so it begins anew
             partial_path(self.settings.output).unlink(missing_ok=True)
-        with self._writer(self.settings.output) as writer:
+        with self._writer(self.settings.output) as writer, ThreadPoolExecutor(1) as pool:
+            waiting: list[Future[None]] = []
             for section in range(self.volume.shape[0]):
-                mask = unfiltered.read(section) * np.uint8(self.settings.mask_value)
-                kept = self.components.without_small(section, mask, self.settings.min_size)
+                kept = self.finishing.finished(section, unfiltered.read(section))
                 left += int(np.count_nonzero(kept))
-                writer.write(kept)
+                waiting.append(pool.submit(writer.write, kept * np.uint8(self.settings.mask_value)))
+                if len(waiting) > 2:
+                    waiting.pop(0).result()
+            for future in waiting:
+                future.result()
         self.first_pass.unlink()
         return left

@@ -16,7 +16,7 @@ from mitoda.geometry import Geometry
 from mitoda.methods import Arithmetic, method_named
 from mitoda.networks import backbone_named
 from mitoda.patches import BatchSettings, BatchStream, LabelledPairs, UnlabelledPairs
-from mitoda.relabelling import calibrate_level, predict_coarse
+from mitoda.relabelling import ImageBoundary, predict_coarse
 from mitoda.run import Run
 from mitoda.selection import EMPTY, FLOOD, foreground_share, selection_scores
 from mitoda.training_settings import TrainingSettings
@@ -215,9 +215,7 @@ def _begin_round(run: Run, stream: BatchStream, target: UnlabelledPairs) -> Roun
         bfloat16=arithmetic.bfloat16,
         seed=run.settings.seed + run.round,
     )
-    labels = run.method.relabel(
-        coarse, run.round, lambda fallback: calibrate_level(coarse, target.volume, fallback)
-    )
+    labels = run.method.relabel(coarse, run.round, ImageBoundary(coarse, target.volume))
     run.pseudo_labels = stream.pseudo_labels = labels
     run.method.network.load_state_dict(run.average.state_dict())
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())

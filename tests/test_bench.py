@@ -134,17 +134,18 @@ def test_other_settings_are_refused_not_mixed(drawn, tmp_path):
         list(run_bench(drawn, replace(TINY, methods=("source-only",), steps=4), tmp_path, CPU))
 
 
-@pytest.mark.parametrize(("method", "smallest"), [("oracle", 0.0), ("mitoda", 3e6)])
-def test_the_score_is_that_of_the_mask_that_segment_writes(drawn, tmp_path, method, smallest):
-    """F1, MCC and IoU equal those of the written mask, section by section, small components dropped or not."""
+@pytest.mark.parametrize(("method", "smallest", "snap"), [("oracle", 0.0, False), ("mitoda", 3e6, True)])
+def test_the_score_is_that_of_the_mask_that_segment_writes(drawn, tmp_path, method, smallest, snap):
+    """F1, MCC and IoU equal those of the written mask, section by section, whatever is done at the end of the stack."""
     (result,) = results_of(run_bench(drawn, replace(TINY, methods=(method,)), tmp_path, CPU))
     network, info = load_weights(tmp_path / "phantom" / f"{method}-seed0" / "weights.safetensors")
-    assert info.smallest == smallest
+    assert (info.smallest, info.snap) == (smallest, snap)
     mask = tmp_path / "mask.tif"
     test = open_volume(drawn.test)
     settings = SegmentationSettings(
         output=mask,
         threshold=info.threshold,
+        snap=info.snap,
         min_size=component_limit(info.smallest, test.voxel_size, test.shape[0]),
         inference=InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", CPU)),
     )

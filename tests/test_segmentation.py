@@ -109,7 +109,14 @@ def interrupted(volume, tmp_path, after: int, **changes) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"min_size": 12}, {"probability": True}, {"probability": True, "min_size": 12}]
+    "options",
+    [
+        {},
+        {"min_size": 12},
+        {"probability": True},
+        {"snap": True},
+        {"probability": True, "min_size": 12, "snap": True},
+    ],
 )
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path, options):
     """The files equal those of an uninterrupted run; what was done is not computed again, and no file is left over."""
@@ -128,8 +135,10 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, options):
     events = run(counting, parts, resume=True, **changes(parts))
     assert [event.resumed for event in events[:-1]][:7] == [True] * 7
     assert [event.section for event in events[:-1]] == list(range(12))
-    # beside the identity's first and last section and the look at the contrast: from 7 − stride on
-    assert sorted(counting.sections) == sorted([0, 11, *range(5, 12), 6])
+    # beside the identity's first and last section and the look at the contrast: from 7 − stride on; and every one
+    # where grey values on contours are read
+    looked_at = range(12) if "snap" in options else ()
+    assert sorted(counting.sections) == sorted([0, 11, *range(5, 12), 6, *looked_at])
     for path in (tmp_path / "whole").iterdir():
         assert np.array_equal(read(path), read(parts / path.name))
     assert sorted(p.name for p in parts.iterdir()) == sorted(p.name for p in (tmp_path / "whole").iterdir())
@@ -150,38 +159,39 @@ def test_an_error_in_the_middle_loses_nothing(tmp_path):
     assert np.array_equal(read(tmp_path / "mask.tif"), mask)
 
 
-def test_a_run_that_dies_while_dropping_small_components_only_repeats_that(tmp_path, monkeypatch):
+@pytest.mark.parametrize("snap", [False, True])
+def test_a_run_that_dies_in_its_second_pass_only_repeats_that(snap, tmp_path, monkeypatch):
     """The network does not run again: the first pass is complete; the result is the same."""
     volume = volume_of(10)
     p = tmp_path / "p.tif"
-    run(volume, tmp_path, min_size=12, probability=p)
+    run(volume, tmp_path, min_size=12, snap=snap, probability=p)
     expected, levels = read(tmp_path / "mask.tif"), read(p)
     calls = 0
-    original = segmentation.StreamedComponents.without_small
+    original = segmentation.Finishing.finished
 
-    def die(self, section, mask, minimum):
+    def die(self, section, waiting):
         nonlocal calls
         calls += 1
         if calls == 4:
             raise KeyboardInterrupt
-        return original(self, section, mask, minimum)
+        return original(self, section, waiting)
 
-    monkeypatch.setattr(segmentation.StreamedComponents, "without_small", die)
+    monkeypatch.setattr(segmentation.Finishing, "finished", die)
     with pytest.raises(KeyboardInterrupt):
-        run(volume, tmp_path, min_size=12, probability=p, overwrite=True)
-    monkeypatch.setattr(segmentation.StreamedComponents, "without_small", original)
+        run(volume, tmp_path, min_size=12, snap=snap, probability=p, overwrite=True)
+    monkeypatch.setattr(segmentation.Finishing, "finished", original)
     (tmp_path / "mask.tif").unlink()
 
     with pytest.raises(FileError, match="exists; give another name, or --overwrite"):
-        run(volume, tmp_path, min_size=12, probability=p)
+        run(volume, tmp_path, min_size=12, snap=snap, probability=p)
     with pytest.raises(FileError, match="left from an interrupted run; give --resume"):
-        run(volume, tmp_path, min_size=12)
+        run(volume, tmp_path, min_size=12, snap=snap)
 
     class Forbidden(LocalNetwork):
         def encode(self, section):
             raise AssertionError("computed again")
 
-    events = run(volume, tmp_path, Forbidden(), min_size=12, probability=p, resume=True)
+    events = run(volume, tmp_path, Forbidden(), min_size=12, snap=snap, probability=p, resume=True)
     assert all(event.resumed for event in events[:-1])
     assert np.array_equal(read(tmp_path / "mask.tif"), expected)
     assert np.array_equal(read(p), levels)

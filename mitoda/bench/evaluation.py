@@ -10,8 +10,8 @@ import torch
 
 from mitoda.bench.task import HeldOut
 from mitoda.checkpoints import load_weights
-from mitoda.components import StreamedComponents
 from mitoda.devices import choose_bfloat16
+from mitoda.finishing import Finishing
 from mitoda.geometry import Geometry, component_limit
 from mitoda.inference import check_volume, predict_sections
 from mitoda.metrics import rank_mask, rank_section
@@ -23,9 +23,9 @@ from mitoda.scoring import ScoredSection
 def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Iterator[ScoredSection]:
     """Yield the score of each section as `mitoda segment` predicts it by default.
 
-    Whole sections, no mirrored views; threshold, smoothing along the sections and the smallest component as they
-    are in the weights: the mask that `mitoda segment` writes has the same F1, MCC and IoU. Average precision is of
-    the float map. Masks wait, packed, until the last section says which components are small.
+    Whole sections, no mirrored views; threshold, smoothing along the sections, rings and the smallest component as
+    they are in the weights: the mask that `mitoda segment` writes has the same F1, MCC and IoU. Average precision is
+    of the float map. Sections wait, packed, until the last one says where each component ends.
     """
     network, info = load_weights(weights)
     settings = InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", device))
@@ -37,21 +37,19 @@ def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Ite
         settings,
         device,
     )
-    smallest = component_limit(info.smallest, check_volume(held_out.volume), held_out.volume.shape[0])
-    components = StreamedComponents()
-    waiting: list[tuple[bytes, ScoredSection]] = []
+    voxel_size = check_volume(held_out.volume)
+    smallest = component_limit(info.smallest, voxel_size, held_out.volume.shape[0])
+    finishing = Finishing(info.threshold, smallest, info.snap, voxel_size[1:])
+    packed: list[tuple[bytes, ScoredSection]] = []
     for section, probability in enumerate(predicted):
-        mask = probability >= info.threshold
-        components.add(mask)
+        waiting = finishing.waiting(probability)
+        finishing.take(waiting, held_out.volume.read(section) if finishing.reads_images else None)
         label, seen = _label_of(held_out, section)
         score, ranking = rank_section(probability[seen], label[seen], info.threshold, "probability")
-        waiting.append(
-            (zlib.compress(np.packbits(mask).tobytes(), 1), ScoredSection(section, score, ranking))
-        )
-    for packed, scored in waiting:
-        bits = np.unpackbits(np.frombuffer(zlib.decompress(packed), np.uint8))
-        mask = bits[: np.prod(held_out.volume.shape[1:])].reshape(held_out.volume.shape[1:]).astype(bool)
-        mask = components.without_small(scored.section, mask, smallest)
+        packed.append((zlib.compress(waiting.tobytes(), 1), ScoredSection(section, score, ranking)))
+    for content, scored in packed:
+        waiting = np.frombuffer(zlib.decompress(content), np.uint8).reshape(held_out.volume.shape[1:])
+        mask = finishing.finished(scored.section, waiting)
         label, seen = _label_of(held_out, scored.section)
         at_threshold, _ = rank_mask(mask[seen], label[seen] != 0)
         yield replace(scored, score=replace(scored.score, confusion=at_threshold.confusion))

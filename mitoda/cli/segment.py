@@ -36,6 +36,13 @@ def segment(
             help="Drop components of fewer voxels, joined through sections; 0 keeps all. Default: the weights'."
         ),
     ] = None,
+    snap: Annotated[
+        bool | None,
+        typer.Option(
+            "--snap/--no-snap",
+            help="Move each mitochondrion's boundary to its own dark membrane, or leave it. Default: the weights'.",
+        ),
+    ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Average four mirrored views; four times slower.")
     ] = False,
@@ -111,6 +118,7 @@ def segment(
         output=output,
         probability=probability,
         threshold=info.threshold if threshold is None else threshold,
+        snap=info.snap if snap is None else snap,
         min_size=default_size if min_size is None else min_size,
         mask_value=mask_value,
         overwrite=overwrite,

@@ -5,9 +5,9 @@ loop owns data, schedule, EMA weights, checkpoints and events. `network` is what
 with; whatever else a method needs (discriminators, decoders) lives beside it and is saved only to resume.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,16 @@ def _parse(kind: type, text: str) -> Any:
     return kind(text)
 
 
-LevelFinder = Callable[[float], float]
+class TargetBoundary(Protocol):
+    """Where the images of the target say that a prediction of it should end; see `relabelling.ImageBoundary`."""
+
+    def level(self, fallback: float) -> float:
+        """Probability whose contour runs where the images are darkest; `fallback` where none does clearly."""
+        ...
+
+    def snapped(self, reference: float) -> CoarseVolume:
+        """The prediction with each component's own such level moved to `reference`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -156,15 +165,18 @@ class Method(nn.Module):
     smallest: float = 0.0
     """Cubic nanometres below which a component is dropped by those who segment with the weights; 0 drops none."""
 
-    def relabel(self, coarse: CoarseVolume, round_number: int, find_level: LevelFinder) -> PseudoLabels:
+    snap: bool = False
+    """Whether those who segment with the weights move each boundary to its own dark ring; see `rings`."""
+
+    def relabel(self, coarse: CoarseVolume, round_number: int, boundary: TargetBoundary) -> PseudoLabels:
         """Turn the prediction of the adaptation volume into pseudo labels for the coming round.
 
         Parameters
         ----------
         coarse : CoarseVolume
         round_number : int
-        find_level : callable
-            Takes a fallback, and returns the probability at which the boundary runs in the images.
+        boundary : TargetBoundary
+            Of that prediction.
         """
         raise NotImplementedError
 

@@ -9,9 +9,9 @@ side, under the same strong draws. The loss is the paper's L_s on both,
     L = CE(s_i) + CE(s_i+m) + CE(r)  +  w [CE(s_j, p_j) + CE(s_j+n, p_j+n) + CE(r_j, p_j XOR p_j+n)],
 
 with the residual taught only where both pseudo labels are known. In the later rounds the level of probability that
-counts as the boundary is found in the target's own images: annotators draw along the outer membrane, where the image is
-darkest, so the level is taken whose contour is darkest (`relabelling.calibrate_level`). No label of the target enters
-anywhere.
+counts as the boundary is found in the target's own images: annotators draw along the outer membrane, where the image
+is darkest, so the level is taken whose contour is darkest, first for the whole volume (`relabelling.calibrate_level`),
+then for each mitochondrion on its own (`rings`). No label of the target enters anywhere.
 
 All lengths are nanometres: where sections are thick, smoothing fades out by itself.
 """
@@ -28,9 +28,9 @@ from mitoda.discriminators import gradient_norm_clipped
 from mitoda.losses import IGNORE, coverage_to_labels, pair_cross_entropy
 from mitoda.methods.method import (
     Arithmetic,
-    LevelFinder,
     Method,
     MethodSettings,
+    TargetBoundary,
     detached,
     target_of,
     total,
@@ -57,14 +57,14 @@ class SelfTrainingSettings(MethodSettings):
     """Probability from which a pixel is taught as mitochondrion, in rounds that are not calibrated."""
     low: float = 0.35
     """Probability below which a pixel is taught as background, in rounds that are not calibrated."""
-    calibrated_share: float = 0.5
+    calibrated_share: float = 0.75
     """Share of the rounds, the last ones, whose level is found in the images."""
+    snap: bool = True
+    """Whether each mitochondrion has a level of its own, in calibrated rounds and in `segment`."""
     band: float = 0.25
     """In calibrated rounds background lies this far below the level."""
-    smallest: float = 8e5
-    """Components below this many nm³ become background in rounds not calibrated (400 voxels of 20 × 20 × 5 nm)."""
-    smallest_calibrated: float = 3e6
-    """The same in the calibrated rounds."""
+    smallest: float = 3e6
+    """Components below this many nm³ (1,500 voxels of 20 × 20 × 5 nm) become background, here and in `segment`."""
 
 
 class SelfTraining(Method):
@@ -80,7 +80,8 @@ class SelfTraining(Method):
         super().__init__(network, backbone, settings, arithmetic)
         self.settings = settings
         self.smoothing = settings.smoothing
-        self.smallest = settings.smallest_calibrated
+        self.smallest = settings.smallest
+        self.snap = settings.snap
 
     def round_of(self, progress: float) -> int:
         """0 while the source is learnt, then 1 to `rounds`."""
@@ -103,14 +104,16 @@ class SelfTraining(Method):
         """Whether a round finds its level in the images."""
         return round_number > self.settings.rounds * (1 - self.settings.calibrated_share)
 
-    def relabel(self, coarse: CoarseVolume, round_number: int, find_level: LevelFinder) -> PseudoLabels:
+    def relabel(self, coarse: CoarseVolume, round_number: int, boundary: TargetBoundary) -> PseudoLabels:
         """Label the target anew from its smoothed prediction."""
         s = self.settings
-        high, low, smallest = s.high, s.low, s.smallest
+        high, low = s.high, s.low
         if self.is_calibrated(round_number):
-            high, smallest = find_level(s.high), s.smallest_calibrated
+            high = boundary.level(s.high)
             low = high - s.band
-        kept = without_crumbs(coarse, high, smallest)
+            if s.snap:
+                coarse = boundary.snapped(high)
+        kept = without_crumbs(coarse, high, s.smallest)
         return PseudoLabels(kept, coarse.first_section, coarse.cell, low, high)
 
     def without_source(self) -> None:

@@ -25,6 +25,21 @@ def coarse(probabilities: np.ndarray) -> CoarseVolume:
     return CoarseVolume(probabilities, 0, (4.0, 4.0), (5.0, 20.0, 20.0))
 
 
+class FixedBoundary:
+    """Images whose darkest contour is at one level; snapped, everything has it."""
+
+    def __init__(self, level: float) -> None:
+        self.found = level
+
+    def level(self, fallback: float) -> float:
+        """The level."""
+        return self.found
+
+    def snapped(self, reference: float) -> CoarseVolume:
+        """A volume at the reference."""
+        return coarse(np.full((40, 40, 40), round(reference * 255), np.uint8))
+
+
 def test_rounds_follow_the_supervised_part_in_equal_shares():
     """A quarter on the source alone, then eight equal rounds; the last number holds to the end."""
     method = build("mitoda", supervised_share="0.2", rounds="4")
@@ -78,21 +93,28 @@ def test_the_target_teaches_as_its_pseudo_labels_say():
 
 
 def test_early_rounds_use_fixed_levels_and_late_ones_the_images():
-    """The first half of the rounds teaches from 0.6 and below 0.35, the last from the level found and 0.25 below it."""
+    """The first quarter of the rounds teaches from 0.6 and below 0.35, the others from the level found and 0.25 below
+    it, what has been moved there."""
     method = build("mitoda", rounds="4")
-    volume = coarse(np.zeros((2, 4, 4), np.uint8))
-    early = method.relabel(volume, 2, lambda fallback: 0.8)
-    late = method.relabel(volume, 3, lambda fallback: 0.8)
+    volume = coarse(np.full((40, 40, 40), 170, np.uint8))
+    early = method.relabel(volume, 1, FixedBoundary(0.8))
+    late = method.relabel(volume, 2, FixedBoundary(0.8))
     assert (early.low, early.high) == (0.35, 0.6)
+    assert (early.probabilities == 170).all()
     assert (late.low, late.high) == pytest.approx((0.55, 0.8))
+    assert (late.probabilities == 204).all()
+    assert method.snap
+    unmoved = build("mitoda", rounds="4", snap="no")
+    assert (unmoved.relabel(volume, 2, FixedBoundary(0.6)).probabilities == 170).all()
+    assert not unmoved.snap
 
 
 def test_small_components_are_taught_as_background():
     """What is no mitochondrion by its size falls below the level of background."""
     probabilities = np.zeros((3, 30, 30), np.uint8)
     probabilities[1, 5, 5] = 255  # 2000 nm³
-    probabilities[:, 10:25, 10:25] = 255  # 1.35e6 nm³
-    labels = build("mitoda").relabel(coarse(probabilities), 1, lambda fallback: fallback)
+    probabilities[:, 10:25, 10:25] = 255  # 1.35e6 nm³, of a stack of 15 nm
+    labels = build("mitoda").relabel(coarse(probabilities), 1, FixedBoundary(0.6))
     assert labels.probabilities[1, 5, 5] == 0
     assert (labels.probabilities[:, 10:25, 10:25] == 255).all()
 

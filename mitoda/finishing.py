@@ -1,0 +1,85 @@
+"""From probabilities to the mask that is written: boundaries on their rings, small components dropped.
+
+Both need the whole stack before the first section can be finished, so a section is taken in twice: as it is predicted
+(`take`), and once the last one has been (`finished`). Between the two it waits as uint8, in a file or packed in memory.
+"""
+
+import math
+
+import numpy as np
+
+from mitoda.components import StreamedComponents
+from mitoda.rings import Rings, grid_step
+
+PROBABILITY_LEVELS = 255
+"""Probability maps are written, and wait, as uint8: probability × 255, rounded."""
+
+
+def quantised(probability: np.ndarray) -> np.ndarray:
+    """Return probabilities × 255, rounded, as uint8."""
+    return np.rint(probability * PROBABILITY_LEVELS).astype(np.uint8)
+
+
+class Finishing:
+    """What the sections of a stack have in common that decides where each ends.
+
+    Parameters
+    ----------
+    threshold : float
+        Probability from which a pixel is mitochondrion.
+    min_size : int
+        Components of fewer voxels, joined through sections, become background.
+    snap : bool
+        Whether each component's boundary is moved to its own dark ring; see `rings`.
+    pixel : (float, float)
+        Nanometres, along rows and columns.
+    """
+
+    def __init__(self, threshold: float, min_size: int, snap: bool, pixel: tuple[float, float]) -> None:
+        self.threshold = threshold
+        self.min_size = min_size
+        self._components = StreamedComponents()
+        self._steps = (grid_step(pixel[0]), grid_step(pixel[1]))
+        self._rings = Rings(self._steps, pixel, smallest=min_size / math.prod(self._steps)) if snap else None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything is decided at the end of the stack; if not, `waiting` is the mask already."""
+        return self.min_size > 0 or self._rings is not None
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether `take` looks at grey values."""
+        return self._rings is not None
+
+    def waiting(self, probability: np.ndarray) -> np.ndarray:
+        """As what a section waits, uint8: its probabilities where boundaries will move, else its mask, 0 and 255."""
+        if self._rings is not None:
+            return quantised(probability)
+        return np.where(probability >= self.threshold, np.uint8(255), np.uint8(0))
+
+    def mask_of(self, waiting: np.ndarray) -> np.ndarray:
+        """What of a section that waits is mitochondrion so far, bool."""
+        return waiting > 0 if self._rings is None else waiting >= self.threshold * PROBABILITY_LEVELS
+
+    def take(self, waiting: np.ndarray, grey: np.ndarray | None) -> None:
+        """Take in the next section; `grey` is its image, where `reads_images`."""
+        if self._rings is not None and grey is not None:
+            self._rings.add(grey, waiting.astype(np.float32) / PROBABILITY_LEVELS, self._cells_of(waiting))
+        elif self.min_size:
+            self._components.add(waiting)
+
+    def finished(self, section: int, waiting: np.ndarray) -> np.ndarray:
+        """What of a section is mitochondrion in the end, bool; once all have been taken."""
+        if self._rings is not None:
+            shifts = self._rings.shifts(section, self._cells_of(waiting))
+            levels = ((self.threshold - shifts) * PROBABILITY_LEVELS).clip(1, None)  # of a cell's foreground
+            return waiting >= self._rings.spread(levels, waiting.shape)
+        if self.min_size:
+            return self._components.without_small(section, waiting, self.min_size) > 0
+        return self.mask_of(waiting)
+
+    def _cells_of(self, waiting: np.ndarray) -> np.ndarray:
+        """The mask on the grid of the rings: the middle pixel of each cell stands for it."""
+        rows, columns = self._steps
+        return self.mask_of(waiting[rows // 2 :: rows, columns // 2 :: columns])

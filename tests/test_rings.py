@@ -1,0 +1,129 @@
+"""Each mitochondrion's boundary on its own dark ring: found, moved there, and left where there is none."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mitoda.coarse import CoarseVolume, contour_darkness
+from mitoda.finishing import Finishing
+from mitoda.relabelling import snap_to_rings
+from mitoda.rings import LEVELS, Rings, contour_sums, ring_levels
+from mitoda.volumes import ArrayVolume
+
+PIXEL = (5.0, 5.0)
+
+
+def world(levels: list[float], sections: int = 3, noise: float = 5.0, ring: bool = True):
+    """Discs side by side, 300 nm in radius, whose membranes run where the probability has the levels given.
+
+    Probability falls off linearly over 40 pixels around 0.5 at the radius; the membrane is a dark ring.
+    """
+    row, column = np.mgrid[:200, : 200 * len(levels)]
+    probability = np.zeros(row.shape)
+    grey = np.full(row.shape, 150.0)
+    for index, level in enumerate(levels):
+        distance = np.hypot(row - 100, column - 100 - 200 * index)
+        probability = np.maximum(probability, np.clip(0.5 - (distance - 60) / 40, 0, 1))
+        if ring:
+            grey -= 80 * np.exp(-0.5 * ((distance - 60 - 40 * (0.5 - level)) / 2) ** 2)
+    rng = np.random.default_rng(0)
+    stack = np.stack([grey + rng.normal(0, noise, grey.shape) for _ in range(sections)])
+    return stack.clip(0, 255).astype(np.uint8), np.repeat(probability[None].astype(np.float32), sections, 0)
+
+
+def finish(images, probabilities, snap=True, min_size=0, threshold=0.5) -> np.ndarray:
+    """The mask of a stack."""
+    finishing = Finishing(threshold, min_size, snap, PIXEL)
+    waiting = [finishing.waiting(one) for one in probabilities]
+    for grey, one in zip(images, waiting, strict=True):
+        finishing.take(one, grey)
+    return np.stack([finishing.finished(k, one) for k, one in enumerate(waiting)])
+
+
+def test_sums_of_all_levels_at_once_are_those_of_contours_one_by_one():
+    """The same numbers as eroding the mask of each level, for each region on its own."""
+    rng = np.random.default_rng(1)
+    probability = ndimage.gaussian_filter(rng.random((60, 80)), 3)
+    probability = (probability - probability.min()) / np.ptp(probability)
+    grey = rng.normal(size=probability.shape)
+    regions = np.where(np.arange(80)[None] < 40, 1, 2) * np.ones((60, 1), int)
+    regions[:, 38:42] = 0
+    sums, counts = contour_sums(grey, probability, regions, 2)
+    for index in (1, 2):
+        # what `contour_darkness` finds, with all grey values outside of the region set to 0
+        expected, _ = contour_darkness(np.where(regions == index, grey, 0), probability, LEVELS)
+        pixels, _ = contour_darkness(np.where(regions == index, 1.0, 0), probability, LEVELS)
+        assert sums[index - 1] == pytest.approx(expected, abs=1e-6)
+        assert counts[index - 1] == pytest.approx(pixels)
+
+
+def test_each_disc_ends_on_its_own_membrane():
+    """Membranes at 0.4, 0.6, 0.6 and 0.8: darkest together at 0.6, so one grows, two stay and one shrinks."""
+    levels = [0.4, 0.6, 0.6, 0.8]
+    images, probabilities = world(levels)
+    mask = finish(images, probabilities)
+    # At the threshold lies what was (level − 0.1) before: a radius of 60 + 40 · (0.5 − level + 0.1) pixels.
+    for index, level in enumerate(levels):
+        area = mask[1][:, 200 * index : 200 * index + 200].sum()
+        assert np.sqrt(area / np.pi) == pytest.approx(60 + 40 * (0.6 - level), abs=1.5)
+
+
+def test_without_a_ring_nothing_moves():
+    """In noise alone the darkest contour is at neither end by chance only; where all are alike, the network's stays."""
+    images, probabilities = world([0.5], ring=False, noise=0.0)
+    assert np.array_equal(finish(images, probabilities), probabilities >= 0.5)
+    assert np.array_equal(finish(images, probabilities, snap=False), probabilities >= 0.5)
+
+
+def test_too_short_a_contour_and_the_ends_of_the_levels_tell_nothing():
+    """The reference is kept; a minimum between is taken."""
+    counts = np.full((3, len(LEVELS)), 500.0)
+    means = np.stack(
+        [np.arange(len(LEVELS)), abs(np.arange(len(LEVELS)) - 5), abs(np.arange(len(LEVELS)) - 5)]
+    )
+    counts[2] = 50.0
+    assert ring_levels(means * counts, counts, 0.625).tolist() == pytest.approx([0.625, LEVELS[5], 0.625])
+
+
+@pytest.mark.parametrize("snap", [False, True])
+def test_small_components_are_dropped_with_what_surrounds_them(snap):
+    """Of two discs the smaller, in all sections together below the limit, leaves nothing."""
+    images, probabilities = world([0.625, 0.625])
+    probabilities[:, :, 200:] = np.maximum(probabilities[:, :, 200:] - 0.6, 0) * 2  # 46 pixels in radius
+    large = int((probabilities[:, :, :200] >= 0.5).sum())
+    mask = finish(images, probabilities, snap=snap, min_size=int(0.7 * large))
+    assert mask[:, :, :200].sum() > 0.8 * large
+    assert not mask[:, :, 210:].any()
+    assert finish(images, probabilities, snap=snap)[:, :, 210:].any()
+
+
+def test_components_are_joined_through_sections():
+    """A contour too short in one section counts with those of its neighbours."""
+    images, probabilities = world([0.8], sections=6)
+    small = ndimage.zoom(probabilities, (1, 0.1, 0.1), order=1)
+    image = ndimage.zoom(images, (1, 0.1, 0.1), order=1)
+    alone, together = (Rings((1.0, 1.0), (50.0, 50.0), 0.625) for _ in range(2))
+    alone.add(image[0], small[0], small[0] >= 0.5)
+    for grey, one in zip(image, small, strict=True):
+        together.add(grey, one, one >= 0.5)
+    assert alone.shifts(0, small[0] >= 0.5).max() == 0.0
+    assert together.shifts(0, small[0] >= 0.5).min() < 0.0
+
+
+def test_an_empty_stack_stays_empty():
+    """No component, no shift, no error."""
+    nothing = np.zeros((2, 40, 40), np.float32)
+    assert not finish(np.full((2, 40, 40), 7, np.uint8), nothing, min_size=5).any()
+
+
+def test_a_coarse_volume_is_moved_as_its_sections_are():
+    """On the grid of a volume's prediction the membrane's level becomes the reference."""
+    images, probabilities = world([0.4, 0.8])
+    cells = probabilities.reshape(3, 50, 4, 100, 4).mean((2, 4))
+    coarse = CoarseVolume((cells * 255).astype(np.uint8), 0, (4.0, 4.0), (5.0, 20.0, 20.0))
+    moved = snap_to_rings(coarse, ArrayVolume(images, (5.0, 5.0, 5.0)), 0.7)
+    for index, level in enumerate((0.4, 0.8)):
+        part = slice(50 * index, 50 * index + 50)
+        area = (moved.probabilities[1][:, part] >= 0.7 * 255).sum()
+        assert np.sqrt(area / np.pi) * 4 == pytest.approx(60 + 40 * (0.5 - level), abs=2.5)
+    assert (moved.probabilities[coarse.probabilities == 0] == 0).all()
