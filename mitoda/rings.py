@@ -3,8 +3,8 @@
 A network's boundary lies at one level of probability for all mitochondria, and is too wide for some, too narrow for
 others, which it half believes in. For each of them the level is found whose contour runs where the image is darkest, as
 `coarse.darkest_level` does for a whole volume; the probabilities around it are then shifted until that level is the
-reference: the level that is darkest for all of them together, so that only their differences are evened out. No label is
-read. Of a mitochondrion without a clear ring nothing changes.
+reference: the level that is darkest for all of them together, so that only their differences are evened out. No label
+is read. Of a mitochondrion without a clear ring nothing changes.
 
 Sections stream through twice: once to add up grey values on contours, once to shift. Components and the regions around
 them are kept on a grid of about 20 nm; memory grows with their number, not with the number of voxels.
