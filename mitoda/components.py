@@ -36,8 +36,10 @@ class StreamedComponents:
         labels = np.where(labels > 0, labels + (first - 1), 0)
         if self._previous is not None:
             both = (labels > 0) & (self._previous > 0)
-            for above, below in np.unique(np.stack([self._previous[both], labels[both]], axis=1), axis=0):
-                self._join(int(above), int(below))
+            # One number for each pair: numbers of this section begin at `first`.
+            touching = np.unique(self._previous[both] * (count + 1) + labels[both] - (first - 1))
+            for above, below in zip(*np.divmod(touching, count + 1), strict=True):
+                self._join(int(above), int(below) + first - 1)
         self._previous = labels
         return labels
 

@@ -65,7 +65,7 @@ class Finishing:
     def take(self, waiting: np.ndarray, grey: np.ndarray | None) -> None:
         """Take in the next section; `grey` is its image, where `reads_images`."""
         if self._rings is not None and grey is not None:
-            self._rings.add(grey, waiting.astype(np.float32) / PROBABILITY_LEVELS, self._cells_of(waiting))
+            self._rings.add(grey, waiting, self._cells_of(waiting))
         elif self.min_size:
             self._components.add(waiting)
 

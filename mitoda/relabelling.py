@@ -105,7 +105,7 @@ def snap_to_rings(coarse: CoarseVolume, volume: Volume, reference: float) -> Coa
     rings = Rings(coarse.cell, pixel, reference)
     for index, cells in enumerate(coarse.probabilities >= CORE):
         grey = volume.read(coarse.first_section + index)
-        rings.add(grey, to_pixels(coarse, index, grey.shape), cells)
+        rings.add(grey, np.rint(to_pixels(coarse, index, grey.shape) * 255).astype(np.uint8), cells)
     moved = np.empty_like(coarse.probabilities)
     for index, one in enumerate(coarse.probabilities):
         shifts = np.rint(rings.shifts(index, one >= CORE) * 255)

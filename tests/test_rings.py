@@ -7,7 +7,7 @@ from scipy import ndimage
 from mitoda.coarse import CoarseVolume, contour_darkness
 from mitoda.finishing import Finishing
 from mitoda.relabelling import snap_to_rings
-from mitoda.rings import LEVELS, Rings, contour_sums, ring_levels
+from mitoda.rings import LEVELS, Rings, blurred_at, contour_sums, find_rim, ring_levels
 from mitoda.volumes import ArrayVolume
 
 PIXEL = (5.0, 5.0)
@@ -48,13 +48,28 @@ def test_sums_of_all_levels_at_once_are_those_of_contours_one_by_one():
     grey = rng.normal(size=probability.shape)
     regions = np.where(np.arange(80)[None] < 40, 1, 2) * np.ones((60, 1), int)
     regions[:, 38:42] = 0
-    sums, counts = contour_sums(grey, probability, regions, 2)
+    levels = np.rint(probability * 255).astype(np.uint8)
+    rim = find_rim(levels)
+    near = regions[rim.rows, rim.columns]
+    rim = rim.take(near > 0)
+    sums, counts = contour_sums(grey[rim.rows, rim.columns], rim, near[near > 0], 2)
     for index in (1, 2):
         # what `contour_darkness` finds, with all grey values outside of the region set to 0
-        expected, _ = contour_darkness(np.where(regions == index, grey, 0), probability, LEVELS)
-        pixels, _ = contour_darkness(np.where(regions == index, 1.0, 0), probability, LEVELS)
+        expected, _ = contour_darkness(np.where(regions == index, grey, 0), levels / 255, LEVELS - 1e-6)
+        pixels, _ = contour_darkness(np.where(regions == index, 1.0, 0), levels / 255, LEVELS - 1e-6)
         assert sums[index - 1] == pytest.approx(expected, abs=1e-6)
         assert counts[index - 1] == pytest.approx(pixels)
+
+
+def test_blur_at_a_few_pixels_is_the_blur_of_all():
+    """Within a hundredth of the spread of scipy's, which reaches further out; edges go on outside."""
+    rng = np.random.default_rng(2)
+    grey = rng.normal(0, 1, (30, 40)).astype(np.float32)
+    levels = np.rint(ndimage.gaussian_filter(rng.random((30, 40)), 2) * 255).astype(np.uint8)
+    rim = find_rim(levels)
+    assert len(rim.rows) > 50
+    expected = ndimage.gaussian_filter(grey, (1.0, 0.7), mode="nearest", truncate=2.0)[rim.rows, rim.columns]
+    assert blurred_at(grey, rim, (1.0, 0.7)) == pytest.approx(expected, abs=0.02)
 
 
 def test_each_disc_ends_on_its_own_membrane():
@@ -100,14 +115,14 @@ def test_small_components_are_dropped_with_what_surrounds_them(snap):
 def test_components_are_joined_through_sections():
     """A contour too short in one section counts with those of its neighbours."""
     images, probabilities = world([0.8], sections=6)
-    small = ndimage.zoom(probabilities, (1, 0.1, 0.1), order=1)
+    small = np.rint(ndimage.zoom(probabilities, (1, 0.1, 0.1), order=1) * 255).astype(np.uint8)
     image = ndimage.zoom(images, (1, 0.1, 0.1), order=1)
     alone, together = (Rings((1.0, 1.0), (50.0, 50.0), 0.625) for _ in range(2))
-    alone.add(image[0], small[0], small[0] >= 0.5)
+    alone.add(image[0], small[0], small[0] >= 128)
     for grey, one in zip(image, small, strict=True):
-        together.add(grey, one, one >= 0.5)
-    assert alone.shifts(0, small[0] >= 0.5).max() == 0.0
-    assert together.shifts(0, small[0] >= 0.5).min() < 0.0
+        together.add(grey, one, one >= 128)
+    assert alone.shifts(0, small[0] >= 128).max() == 0.0
+    assert together.shifts(0, small[0] >= 128).min() < 0.0
 
 
 def test_an_empty_stack_stays_empty():
