@@ -7,6 +7,7 @@ Both need the whole stack before the first section can be finished, so a section
 import math
 
 import numpy as np
+from scipy import ndimage
 
 from mitoda.components import StreamedComponents
 from mitoda.rings import Rings, grid_step
@@ -18,6 +19,29 @@ PROBABILITY_LEVELS = 255
 def quantised(probability: np.ndarray) -> np.ndarray:
     """Return probabilities × 255, rounded, as uint8."""
     return np.rint(probability * PROBABILITY_LEVELS).astype(np.uint8)
+
+
+def moved(mask: np.ndarray, distance: float, pixel: tuple[float, float]) -> np.ndarray:
+    """Move the boundary of a mask outward by nanometres, inward where negative.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (rows, columns), bool
+    pixel : (float, float)
+        Nanometres, along rows and columns.
+
+    Examples
+    --------
+    >>> moved(np.array([[False, False, True, False]]), 5.0, (5.0, 5.0)).tolist()
+    [[False, True, True, True]]
+    """
+    if distance == 0 or not mask.any():
+        return mask
+    if distance > 0:
+        return np.asarray(ndimage.distance_transform_edt(~mask, pixel) <= distance)
+    # Outside of the section the mask goes on: what the border cuts off has no boundary there.
+    padded = np.pad(mask, 1, "edge")
+    return np.asarray(ndimage.distance_transform_edt(padded, pixel)[1:-1, 1:-1] > -distance)
 
 
 class Finishing:
@@ -33,19 +57,26 @@ class Finishing:
         Whether each component's boundary is moved to its own dark ring; see `rings`.
     pixel : (float, float)
         Nanometres, along rows and columns.
+    boundary : float
+        Nanometres by which the mask's boundary is moved outward in each section, inward where negative: annotators
+        differ in where they draw it.
     """
 
-    def __init__(self, threshold: float, min_size: int, snap: bool, pixel: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        threshold: float,
+        min_size: int,
+        snap: bool,
+        pixel: tuple[float, float],
+        boundary: float = 0.0,
+    ) -> None:
         self.threshold = threshold
+        self.pixel = pixel
+        self.boundary = boundary
         self.min_size = min_size
         self._components = StreamedComponents()
         self._steps = (grid_step(pixel[0]), grid_step(pixel[1]))
         self._rings = Rings(self._steps, pixel, smallest=min_size / math.prod(self._steps)) if snap else None
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether anything is decided at the end of the stack; if not, `waiting` is the mask already."""
-        return self.min_size > 0 or self._rings is not None
 
     @property
     def reads_images(self) -> bool:
@@ -56,7 +87,8 @@ class Finishing:
         """As what a section waits, uint8: its probabilities where boundaries will move, else its mask, 0 and 255."""
         if self._rings is not None:
             return quantised(probability)
-        return np.where(probability >= self.threshold, np.uint8(255), np.uint8(0))
+        mask = moved(probability >= self.threshold, self.boundary, self.pixel)
+        return np.where(mask, np.uint8(255), np.uint8(0))
 
     def mask_of(self, waiting: np.ndarray) -> np.ndarray:
         """What of a section that waits is mitochondrion so far, bool."""
@@ -74,7 +106,7 @@ class Finishing:
         if self._rings is not None:
             shifts = self._rings.shifts(section, self._cells_of(waiting))
             levels = ((self.threshold - shifts) * PROBABILITY_LEVELS).clip(1, None)  # of a cell's foreground
-            return waiting >= self._rings.spread(levels, waiting.shape)
+            return moved(waiting >= self._rings.spread(levels, waiting.shape), self.boundary, self.pixel)
         if self.min_size:
             return self._components.without_small(section, waiting, self.min_size) > 0
         return self.mask_of(waiting)

@@ -38,6 +38,8 @@ class SegmentationSettings:
     """Components of fewer voxels, joined through sections, become background."""
     snap: bool = False
     """Whether each mitochondrion's boundary is moved to its own dark ring; see `rings`."""
+    boundary: float = 0.0
+    """Nanometres by which the mask's boundary is moved outward, inward where negative."""
     mask_value: int = 255
     """Of foreground in the mask."""
     overwrite: bool = False
@@ -112,6 +114,7 @@ def run_identity(
         "inference": asdict(replace(settings.inference, batch_size=None, compiled=False)),  # speed only
         "threshold": settings.threshold,
         "mask_value": settings.mask_value,
+        "boundary": settings.boundary,
         "snap": settings.snap,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
@@ -189,7 +192,9 @@ class _Job:
         self.device = device
         self.identity = run_identity(info, network, volume, settings)
         _, *pixel = check_volume(volume)
-        self.finishing = Finishing(settings.threshold, settings.min_size, settings.snap, (pixel[0], pixel[1]))
+        self.finishing = Finishing(
+            settings.threshold, settings.min_size, settings.snap, (pixel[0], pixel[1]), settings.boundary
+        )
         self.foreground = 0
         self.notices: list[str] = []
         self._write_failed = False
@@ -198,7 +203,7 @@ class _Job:
         output = settings.output
         self.first_pass = (
             output.with_name(f"{output.stem}.unfiltered-{self.identity}{output.suffix}")
-            if self.finishing.is_needed
+            if settings.two_passes
             else output
         )
 
@@ -323,7 +328,7 @@ class _Job:
             return
         try:
             last = np.where(first > 0, np.uint8(self.settings.mask_value), np.uint8(0))
-            writers[0].write(first if self.finishing.is_needed else last)
+            writers[0].write(first if self.settings.two_passes else last)
             if levels is not None:
                 writers[1].write(levels)
         except BaseException:

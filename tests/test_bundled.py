@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from mitoda.bench.evaluation import score_weights
+from mitoda.bench.task import HeldOut
 from mitoda.bundled import DEFAULT, find_weights, list_weights, weights_folder
-from mitoda.checkpoints import WeightsInfo, load_weights, read_info
-from mitoda.devices import choose_bfloat16
+from mitoda.checkpoints import WeightsInfo, read_info
 from mitoda.errors import FileError
-from mitoda.geometry import Geometry
-from mitoda.inference import predict_sections
-from mitoda.metrics import score_section
-from mitoda.networks import backbone_named
-from mitoda.predictor import InferenceSettings
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
 
 MEASURED = re.compile(r"F1 (0\.\d+), IoU (0\.\d+)")
@@ -23,21 +19,11 @@ MEASURED = re.compile(r"F1 (0\.\d+), IoU (0\.\d+)")
 
 
 def f1_of_sections(name: str, images: np.ndarray, labels: np.ndarray, sections: slice) -> list[float]:
-    """F1 of some sections of a stack, predicted as `mitoda segment` does by default."""
-    network, info = load_weights(find_weights(name))
-    predicted = predict_sections(
-        network,
-        backbone_named(info.backbone),
-        Geometry(info.pixel, info.spacing),
-        ArrayVolume(images, (5.0, 5.0, 5.0)),
-        InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", torch.device("cpu"))),
-        torch.device("cpu"),
-    )
-    scores = [
-        score_section(probability, label, info.threshold, "probability").f1
-        for probability, label in zip(predicted, labels, strict=True)
-    ]
-    return scores[sections]
+    """F1 of some sections of a stack, as in the mask that `mitoda segment` writes by default."""
+    size = (5.0, 5.0, 5.0)
+    held_out = HeldOut(ArrayVolume(images, size), ArrayVolume(labels, size), None)
+    scored = score_weights(find_weights(name), held_out, torch.device("cpu"))
+    return [section.score.f1 for section in scored][sections]
 
 
 def noted_f1(info: WeightsInfo) -> float:
@@ -77,7 +63,7 @@ def test_a_run_folder_stands_for_its_weights(tmp_path):
 
 @pytest.mark.parametrize("name", list(list_weights()))
 def test_bundled_weights_find_the_mitochondria_of_a_few_real_sections(name, real_data):
-    """Of a slab of Lucchi, which has labels of which they saw none, the middle sections score about as noted."""
+    """Of a slab of Lucchi the middle sections score about as noted."""
     slab = slice(70, 111)
     volume = open_volume(real_data / "lucchi" / "training.tif")
     truth = open_labels(real_data / "lucchi" / "training_groundtruth.tif")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,40 @@ def test_ctrl_c_stops_a_training_after_its_step_and_resume_ends_as_if_it_had_not
         load_weights(tmp_path / name / "weights.safetensors")[0].state_dict() for name in ("parts", "whole")
     )
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_stack_that_does_not_say_its_voxel_size_has_it_searched(mitoda, folder, tmp_path):
+    """By segment and by adapt: what was taken is said with how to overrule it, and is in what is written."""
+    bare = tmp_path / "bare.tif"
+    tifffile.imwrite(bare, tifffile.imread(folder / "target.tif"), photometric="minisblack")
+    mask = tmp_path / "mask.tif"
+    found = mitoda("segment", bare, "-o", mask)
+    assert found.status == 0, found.err
+    assert "give --voxel-size Z Y X" in " ".join(found.err.split())
+    said = re.search(r"searched without labels and taken: (\S+) (\S+) (\S+) nm", " ".join(found.err.split()))
+    assert said, found.err
+    taken = [float(length) for length in said.groups()]
+    assert open_volume(mask).voxel_size == pytest.approx(taken, rel=0.01)
+    run = tmp_path / "run"
+    adapted = mitoda("adapt", "--target", bare, "--source-free", "--steps", 1, *TINY, "--out", run)
+    assert adapted.status == 0, adapted.err
+    plan = json.loads((run / "run.json").read_text())
+    assert plan["target_voxel_size"] == pytest.approx(taken, rel=0.01)
+
+
+def test_several_sources_are_given_one_by_one(mitoda, folder, tmp_path):
+    """Each is announced; the weights and the plan say what they learnt from, and the run can be gone on with."""
+    run = tmp_path / "run"
+    one = source_of(folder)
+    other = f"{folder / 'target.tif'}:{folder / 'target_mask.tif'}"
+    adapted = mitoda(
+        "adapt", "--source", one, "--source", other, "--target", folder / "target.tif", "--method", "source-only",
+        "--augmentation", "wide", "--steps", 2, *TINY, "--out", run,
+    )  # fmt: skip
+    assert adapted.status == 0, adapted.err
+    assert "source 2:" in adapted.err
+    assert read_info(run / "weights.safetensors").source == f"{one} + {other}"
+    assert mitoda("adapt", "--resume", run, "--steps", 3).status == 0
 
 
 def test_ctrl_c_while_segmenting_keeps_what_is_done_and_resume_goes_on(folder, tmp_path):

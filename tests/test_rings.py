@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from mitoda.coarse import CoarseVolume, contour_darkness
-from mitoda.finishing import Finishing
+from mitoda.finishing import Finishing, moved
 from mitoda.relabelling import snap_to_rings
 from mitoda.rings import LEVELS, Rings, blurred_at, contour_sums, find_rim, ring_levels
 from mitoda.volumes import ArrayVolume
@@ -142,3 +142,24 @@ def test_a_coarse_volume_is_moved_as_its_sections_are():
         area = (moved.probabilities[1][:, part] >= 0.7 * 255).sum()
         assert np.sqrt(area / np.pi) * 4 == pytest.approx(60 + 40 * (0.5 - level), abs=2.5)
     assert (moved.probabilities[coarse.probabilities == 0] == 0).all()
+
+
+@pytest.mark.parametrize("snap", [False, True])
+def test_the_boundary_is_moved_by_nanometres(snap):
+    """A disc of 60 pixels grows and shrinks by 4 when 20 nm are asked for, whatever rows and columns are long."""
+    images, probabilities = world([0.625])
+    radii = []
+    for boundary in (0.0, 20.0, -20.0):
+        finishing = Finishing(0.5, 0, snap, PIXEL, boundary)
+        waiting = [finishing.waiting(one) for one in probabilities]
+        for grey, one in zip(images, waiting, strict=True):
+            finishing.take(one, grey)
+        radii.append(np.sqrt(finishing.finished(1, waiting[1]).sum() / np.pi))
+    assert radii[1] - radii[0] == pytest.approx(4, abs=0.6)
+    assert radii[0] - radii[2] == pytest.approx(4, abs=0.6)
+    square = np.zeros((40, 40), bool)
+    square[:20, 10:30] = True  # cut off by the upper border
+    assert moved(square, 10.0, (5.0, 2.0)).sum() > square.sum()
+    assert moved(square, -10.0, (5.0, 2.0))[:18, 15:25].all()
+    assert not moved(square, -10.0, (5.0, 2.0))[18:].any()
+    assert not moved(square, -10.0, (5.0, 2.0))[:, :15].any()

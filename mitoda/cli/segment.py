@@ -43,6 +43,13 @@ def segment(
             help="Move each mitochondrion's boundary to its own dark membrane, or leave it. Default: the weights'.",
         ),
     ] = None,
+    boundary: Annotated[
+        float,
+        typer.Option(
+            metavar="NM",
+            help="Move the mask's boundary outward by nanometres (inward: negative), last of all.",
+        ),
+    ] = 0.0,
     tta: Annotated[
         bool, typer.Option("--tta", help="Average four mirrored views; four times slower.")
     ] = False,
@@ -119,6 +126,7 @@ def segment(
         probability=probability,
         threshold=info.threshold if threshold is None else threshold,
         snap=info.snap if snap is None else snap,
+        boundary=boundary,
         min_size=default_size if min_size is None else min_size,
         mask_value=mask_value,
         overwrite=overwrite,
