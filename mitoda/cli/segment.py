@@ -11,7 +11,7 @@ from mitoda.cli.terminal import Ticker, duration, say, stderr, warn
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from mitoda.segmentation import Notice, SectionDone, Segmented
+    from mitoda.segmentation import Notice, SectionDone, SegmentationSettings, Segmented
     from mitoda.volumes import Volume, VoxelSize
 
 
@@ -142,6 +142,8 @@ def segment(
         ),
     )
     check_outputs(settings)
+    if not quiet:
+        _announce(settings, min_size, snap)
     events = segment_volume(network, info, stack, settings, chosen_device)
     try:
         # closed before a message says what is on disk
@@ -152,6 +154,17 @@ def segment(
     except KeyboardInterrupt:
         say(f"interrupted; what is done stays beside {output}. Go on with the same command and --resume")
         raise typer.Exit(1) from None
+
+
+def _announce(settings: "SegmentationSettings", min_size: int | None, snap: bool | None) -> None:
+    """Say what the weights, and not the person, decided about the mask."""
+    parts = []
+    if settings.snap and snap is None:
+        parts.append("boundaries go to each mitochondrion's dark membrane (--no-snap leaves them)")
+    if settings.min_size and min_size is None:
+        parts.append(f"components under {settings.min_size} voxels are dropped (--min-size 0 keeps them)")
+    if parts:
+        say("; ".join(parts))
 
 
 def _report(done: "Segmented", output: Path, device: str, quiet: bool) -> None:
