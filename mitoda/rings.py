@@ -114,16 +114,18 @@ class Rings:
     def _find_shifts(self) -> np.ndarray:
         """The shift of each component, by the number of its root; the first is of what belongs to none."""
         roots = self._components.roots()
-        sums = np.zeros((len(roots), len(LEVELS)))
+        numbers, component = np.unique(roots, return_inverse=True)  # far fewer than parts
+        sums = np.zeros((len(numbers), len(LEVELS)))
         counts = np.zeros_like(sums)
         if self._parts:
-            np.add.at(sums, roots[1:], np.concatenate(self._sums))
-            np.add.at(counts, roots[1:], np.concatenate(self._counts))
+            np.add.at(sums, component[1:], np.concatenate(self._sums))
+            np.add.at(counts, component[1:], np.concatenate(self._counts))
         reference = self.reference
         if reference is None:
             whole = ring_levels(sums.sum(0, keepdims=True), counts.sum(0, keepdims=True), math.nan)
             reference = float(whole[0])
-        shifts = np.nan_to_num(reference - ring_levels(sums, counts, reference)).astype(np.float32)
+        shifts = np.zeros(len(roots), np.float32)
+        shifts[numbers] = np.nan_to_num(reference - ring_levels(sums, counts, reference))
         shifts[self._components.sizes() < self.smallest] = -1.0
         shifts[0] = -1.0 if self.smallest else 0.0
         return shifts
