@@ -241,5 +241,5 @@ def test_displacements_are_smooth_rare_and_of_the_size_asked_for():
 
 def test_an_unknown_augmentation_lists_the_known():
     """With all names."""
-    with pytest.raises(InputError, match="'weak'; choose one of: strong, paper, none"):
+    with pytest.raises(InputError, match="'weak'; choose one of: strong, wide, paper, none"):
         augmentation_named("weak")
