@@ -94,8 +94,8 @@ def flatten(rows: Mapping[str, object], prefix: str = "") -> dict[str, str]:
 
     Examples
     --------
-    >>> flatten({"seed": 1, "adam": {"rate": 1e-4}, "weights": None})
-    {'seed': '1', 'adam.rate': '0.0001', 'weights': '–'}
+    >>> flatten({"size": (5.0, 4.6), "adam": {"rate": 1e-4}, "weights": None, "more": ()})
+    {'size': '5.0, 4.6', 'adam.rate': '0.0001', 'weights': '–', 'more': '–'}
     """
     flat: dict[str, str] = {}
     for name, value in rows.items():
@@ -103,6 +103,8 @@ def flatten(rows: Mapping[str, object], prefix: str = "") -> dict[str, str]:
             flat |= flatten(value, f"{prefix}{name}.")
         elif isinstance(value, float):
             flat[f"{prefix}{name}"] = f"{value:.4g}"
+        elif isinstance(value, tuple | list):
+            flat[f"{prefix}{name}"] = ", ".join(map(str, value)) or "–"
         else:
             flat[f"{prefix}{name}"] = "–" if value is None else str(value)
     return flat
