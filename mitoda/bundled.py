@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mitoda.errors import FileError
 
-DEFAULT = "vnc3-lucchi-s2"
-"""What `mitoda segment` uses unless told otherwise."""
+DEFAULT = "general"
+"""What `mitoda segment` uses, and `mitoda adapt` begins from, unless told otherwise."""
 
 
 def weights_folder() -> Path:
