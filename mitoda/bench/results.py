@@ -274,7 +274,7 @@ def protocol(task: Task, settings: BenchSettings) -> tuple[str, ...]:
             else ""
         ),
         f"{where}; unweighted mean over its sections with labelled foreground, as 'mitoda segment' predicts by "
-        "default: threshold and smoothing that are in the weights, no mirrored views, nothing dropped",
+        "default: threshold, smoothing, boundaries and smallest component of the weights, no mirrored views",
         f"checkpoint: the averaged weights at the end of {length}, a length fixed beforehand; no label and no score "
         "chose it",
         f"network: {settings.backbone} for every method, {settings.seeds} "
