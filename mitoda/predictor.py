@@ -265,6 +265,7 @@ class SectionPredictor:
         full = full[..., : self.working[0], : self.working[1]]
         if self.working != self.shape:
             full = F.interpolate(full, self.shape, mode="bilinear", antialias=True)
+        full = full.clamp(0, 1)  # weights that sum to 1 but for rounding: 1.0000001 is no probability
         if self.device.type != "cuda":
             return full[0, 0].cpu().numpy
         host = torch.empty(self.shape, pin_memory=True)

@@ -19,7 +19,7 @@ from mitoda.errors import InputError
 from mitoda.geometry import Geometry
 from mitoda.inference import behind, predict_sections
 from mitoda.networks import BACKBONES, build_network
-from mitoda.predictor import InferenceSettings, normalise_section
+from mitoda.predictor import InferenceSettings, SectionPredictor, normalise_section
 from mitoda.prefetch import read_ahead
 from mitoda.volumes import ArrayVolume, open_volume
 
@@ -458,3 +458,10 @@ def test_tiles_that_cannot_be_are_refused(values, message):
     """A tile of nothing, or an overlap below nothing, would leave gaps."""
     with pytest.raises(InputError, match=message):
         InferenceSettings(**values)
+
+
+def test_rounding_makes_no_probability_above_one():
+    """Smoothing and interpolation add up weights whose sum is 1 but for rounding; what comes out can be scored."""
+    predictor = SectionPredictor(LocalNetwork(), recipe(), (48, 64), (1.0, 1.0), PLAIN, CPU)
+    above = torch.full(predictor.tiling.padded, 1 + 3e-7)
+    assert predictor.finish(above)().max() == 1.0
