@@ -84,7 +84,6 @@ def load_plan(folder: Path) -> AdaptationPlan:
         for name in ("source_voxel_size", "target_voxel_size"):
             values[name] = tuple(values[name]) if values[name] is not None else None
         values["more_sources"] = tuple(values.get("more_sources", ()))
-        values["more_sources"] = tuple(values["more_sources"])
         return AdaptationPlan(**{**values, "training": TrainingSettings(**values["training"])})
     except (TypeError, ValueError, KeyError) as error:
         raise FileError(

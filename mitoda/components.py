@@ -53,9 +53,14 @@ class StreamedComponents:
 
     def numbered(self, section: int, mask: np.ndarray) -> np.ndarray:
         """Return the number of the component of each pixel of a section, 0 of background; see `without_small`."""
+        labels, roots = self._labelled_again(section, mask)
+        return np.array(roots)[labels]
+
+    def _labelled_again(self, section: int, mask: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """Label a section as `add` did; with the number of the component of each label, 0 of background."""
         labels, count = ndimage.label(mask, NEIGHBOURS)
         first = self._first_labels[section]
-        return np.array([0, *(self._root(first + k) for k in range(count))])[labels]
+        return labels, [0, *(self._root(first + k) for k in range(count))]
 
     def _root(self, label: int) -> int:
         while self._parents[label] != label:
@@ -79,7 +84,6 @@ class StreamedComponents:
         mask : ndarray
             What was given to `add` for it.
         """
-        labels, count = ndimage.label(mask, NEIGHBOURS)
-        first = self._first_labels[section]
-        large = np.array([False] + [self._sizes[self._root(first + k)] >= minimum for k in range(count)])
+        labels, roots = self._labelled_again(section, mask)
+        large = np.array([root > 0 and self._sizes[root] >= minimum for root in roots])
         return np.where(large[labels], mask, np.zeros_like(mask))
