@@ -47,7 +47,7 @@ def segment(
         float,
         typer.Option(
             metavar="NM",
-            help="Move the mask's boundary outward by nanometres (inward: negative), last of all.",
+            help="Move the mask's boundary outward by nanometres (inward: negative).",
         ),
     ] = 0.0,
     tta: Annotated[
