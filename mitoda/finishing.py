@@ -55,8 +55,8 @@ class Finishing:
         Components of fewer voxels, joined through sections, become background.
     snap : bool
         Whether each component's boundary is moved to its own dark ring; see `rings`.
-    pixel : (float, float)
-        Nanometres, along rows and columns.
+    voxel_size : (float, float, float)
+        Nanometres: section thickness, rows, columns.
     boundary : float
         Nanometres by which the mask's boundary is moved outward in each section, inward where negative: annotators
         differ in where they draw it.
@@ -67,16 +67,17 @@ class Finishing:
         threshold: float,
         min_size: int,
         snap: bool,
-        pixel: tuple[float, float],
+        voxel_size: tuple[float, float, float],
         boundary: float = 0.0,
     ) -> None:
         self.threshold = threshold
-        self.pixel = pixel
+        self.pixel = (voxel_size[1], voxel_size[2])
         self.boundary = boundary
         self.min_size = min_size
         self._components = StreamedComponents()
-        self._steps = (grid_step(pixel[0]), grid_step(pixel[1]))
-        self._rings = Rings(self._steps, pixel, smallest=min_size / math.prod(self._steps)) if snap else None
+        self._steps = (grid_step(self.pixel[0]), grid_step(self.pixel[1]))
+        smallest = min_size / math.prod(self._steps)
+        self._rings = Rings(self._steps, voxel_size, threshold, smallest) if snap else None
 
     @property
     def reads_images(self) -> bool:

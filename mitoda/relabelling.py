@@ -100,9 +100,9 @@ def snap_to_rings(coarse: CoarseVolume, volume: Volume, reference: float) -> Coa
     volume : Volume
         The images.
     """
-    _, height, width = coarse.voxel_size
+    thickness, height, width = coarse.voxel_size
     pixel = (height / coarse.cell[0], width / coarse.cell[1])
-    rings = Rings(coarse.cell, pixel, reference)
+    rings = Rings(coarse.cell, (thickness, *pixel), reference)
     for index, cells in enumerate(coarse.probabilities >= CORE):
         grey = volume.read(coarse.first_section + index)
         rings.add(grey, np.rint(to_pixels(coarse, index, grey.shape) * 255).astype(np.uint8), cells)

@@ -2,32 +2,57 @@
 
 A network's boundary lies at one level of probability for all mitochondria, and is too wide for some, too narrow for
 others, which it half believes in. For each of them the level is found whose contour runs where the image is darkest, as
-`coarse.darkest_level` does for a whole volume; the probabilities around it are then shifted until that level is the
-reference: the level that is darkest for all of them together, so that only their differences are evened out. No label
-is read. Of a mitochondrion without a clear ring nothing changes.
+`coarse.darkest_level` does for a whole volume, and then again for each place along its boundary, from the contours
+within some 40 nm and a few sections; where these are short, the mitochondrion as a whole decides. The probabilities
+are then shifted until that level is the reference. No label is read. Of a mitochondrion without a clear ring nothing
+changes, and of a volume without one neither.
 
 Sections stream through twice: once to add up grey values on contours, once to shift. Components and the regions around
-them are kept on a grid of about 20 nm; memory grows with their number, not with the number of voxels.
+them are kept on a grid of about 20 nm; the sums of a place wait in a temporary file, so memory grows with the number of
+components, not with the number of sections.
 """
 
 import math
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from mitoda.components import StreamedComponents
+from mitoda.contours import LEVELS, Rim, blurred_at, contour_sums, find_rim
+from mitoda.spill import ArrayFile
 
-LEVELS = np.arange(0.10, 0.901, 0.05)
-"""Levels of probability among which a mitochondrion's boundary is sought."""
 GRID = 20.0
 """Nanometres, about: cells on which components and regions are kept."""
 REACH = 200.0
 """Nanometres around a component that belong to it, where no other is nearer."""
 CONTOUR = 100
 """Pixels that a component's contour must have at a level, all its sections together, for that level to count."""
+FALL = 0.1
+"""By how much, in standard deviations of the grey values, the darkest contour of all components together must be darker
+than that at the lowest level; Lucchi: 0.6 to 0.8."""
 BLUR = 5.0
 """Nanometres, half a membrane: standard deviation of the blur of the image before grey values are read off."""
+NEAR = 40.0
+"""Nanometres in a section: standard deviation of the Gaussian by which contours count for a place."""
+NEAR_SECTIONS = 15.0
+"""The same across sections."""
+PRIOR = 50.0
+"""Pixels of contour as much as which the whole component counts at each of its places."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Mean grey value on the contour of each component at each of `LEVELS`, by the component's number."""
+
+    numbers: np.ndarray
+    """(components,), ascending."""
+    means: np.ndarray
+    """(components, levels); infinite where too few pixels are known."""
+    levels: np.ndarray
+    """(components,): where each is darkest; NaN where there is no clear ring."""
 
 
 class Rings:
@@ -37,11 +62,10 @@ class Rings:
     ----------
     cell : (float, float)
         Pixels per grid cell, along rows and columns.
-    pixel : (float, float)
-        Nanometres, along rows and columns.
-    reference : float, optional
-        Probability on whose contour the membrane should run; by default the level that is darkest for all components
-        together.
+    voxel_size : (float, float, float)
+        Nanometres: section thickness, rows, columns.
+    reference : float
+        Probability on whose contour the membrane should run.
     smallest : float
         Components of fewer grid cells, joined through sections, are taken away; 0 takes none.
     """
@@ -49,12 +73,13 @@ class Rings:
     def __init__(
         self,
         cell: tuple[float, float],
-        pixel: tuple[float, float],
-        reference: float | None = None,
+        voxel_size: tuple[float, float, float],
+        reference: float,
         smallest: float = 0.0,
     ) -> None:
         self.cell = cell
-        self.pixel = pixel
+        self.thickness, *pixel = voxel_size
+        self.pixel = (pixel[0], pixel[1])
         self.reference = reference
         self.smallest = smallest
         self._components = StreamedComponents()
@@ -62,7 +87,10 @@ class Rings:
         """Parts of components, each within a section, seen so far."""
         self._sums: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
-        self._shifts: np.ndarray | None = None
+        self._places = ArrayFile()
+        """Of each section: grid cells with contours in them, and the sums and counts of these."""
+        self._window: OrderedDict[int, list[np.ndarray]] = OrderedDict()
+        self._curves: Curves | None = None
 
     def add(self, grey: np.ndarray, levels: np.ndarray, cells: np.ndarray) -> None:
         """Take in the next section.
@@ -77,22 +105,27 @@ class Rings:
         """
         numbers = self._components.add(cells)
         count = int(numbers.max(initial=self._parts)) - self._parts
-        if count == 0:
-            return
-        regions = self._regions(np.where(numbers > 0, numbers - self._parts, 0))
+        regions = self._regions(np.where(numbers > 0, numbers - self._parts, 0)).ravel()
         self._parts += count
         rim = find_rim(levels)
-        rows, columns = self._cells_of_pixels(grey.shape, regions.shape)
-        near = regions[rows[rim.rows], columns[rim.columns]]
-        rim, near = rim.take(near > 0), near[near > 0]
-        sums, counts = contour_sums(self._grey_at(grey, rim), rim, near, count)
-        self._sums.append(sums.astype(np.float32))
-        self._counts.append(counts.astype(np.float32))
+        rows, columns = self._cells_of_pixels(grey.shape, cells.shape)
+        cell = rows[rim.rows] * cells.shape[1] + columns[rim.columns]
+        inside = regions[cell] > 0
+        rim, cell = rim.take(inside), cell[inside]
+        places, place = np.unique(cell, return_inverse=True)
+        sums, counts = contour_sums(self._grey_at(grey, rim), rim, place + 1, len(places))
+        part_sums, part_counts = (np.zeros((count, len(LEVELS))) for _ in range(2))
+        np.add.at(part_sums, regions[places] - 1, sums)
+        np.add.at(part_counts, regions[places] - 1, counts)
+        self._sums.append(part_sums.astype(np.float32))
+        self._counts.append(part_counts.astype(np.float32))
+        self._places.append([places.astype(np.int32), sums.astype(np.float16), counts.astype(np.uint16)])
 
     def shifts(self, section: int, cells: np.ndarray) -> np.ndarray:
         """What is to be added to the probabilities of a section: (h, w), float32.
 
-        Where a component is taken away, and outside of all of them where small ones are, that is −1.
+        Where a component is taken away, and outside of all of them where small ones are, that is −1. Sections are
+        best asked for in their order.
 
         Parameters
         ----------
@@ -101,34 +134,86 @@ class Rings:
         cells : ndarray
             What was given to `add` for it.
         """
-        if self._shifts is None:
-            self._shifts = self._find_shifts()
+        if self._curves is None:
+            self._curves = self._find_curves()
+        curves = self._curves
         regions = self._regions(self._components.numbered(section, cells))
-        return self._shifts[regions]
+        component = np.searchsorted(curves.numbers, regions)
+        levels = curves.levels[component]
+        has_ring = ~np.isnan(levels)
+        if has_ring.any():
+            box = ndimage.find_objects(has_ring.astype(np.int8))[0]
+            levels[box] = self._levels_of_places(section, component[box], box, cells.shape)
+        shifts = np.nan_to_num(self.reference - levels).astype(np.float32)
+        if self.smallest:
+            sizes = self._components.sizes()
+            shifts[(sizes[regions] < self.smallest) | (regions == 0)] = -1.0
+        return shifts
 
     def spread(self, shifts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Bring a map on the grid to the pixels of its section: each takes its grid cell's value."""
         rows, columns = self._cells_of_pixels(shape, shifts.shape)
         return shifts[rows[:, None], columns[None, :]]
 
-    def _find_shifts(self) -> np.ndarray:
-        """The shift of each component, by the number of its root; the first is of what belongs to none."""
-        roots = self._components.roots()
-        numbers, component = np.unique(roots, return_inverse=True)  # far fewer than parts
+    def _find_curves(self) -> Curves:
+        """Add up what the parts of each component have; the first number, 0, is of what belongs to none."""
+        numbers, component = np.unique(self._components.roots(), return_inverse=True)  # far fewer than parts
         sums = np.zeros((len(numbers), len(LEVELS)))
         counts = np.zeros_like(sums)
         if self._parts:
             np.add.at(sums, component[1:], np.concatenate(self._sums))
             np.add.at(counts, component[1:], np.concatenate(self._counts))
-        reference = self.reference
-        if reference is None:
-            whole = ring_levels(sums.sum(0, keepdims=True), counts.sum(0, keepdims=True), math.nan)
-            reference = float(whole[0])
-        shifts = np.zeros(len(roots), np.float32)
-        shifts[numbers] = np.nan_to_num(reference - ring_levels(sums, counts, reference))
-        shifts[self._components.sizes() < self.smallest] = -1.0
-        shifts[0] = -1.0 if self.smallest else 0.0
-        return shifts
+        means = ring_means(sums, counts)
+        levels = ring_levels(means)
+        if not has_clear_ring(ring_means(sums.sum(0), counts.sum(0))):
+            levels[:] = math.nan
+        return Curves(numbers, means.astype(np.float32), levels)
+
+    def _levels_of_places(
+        self, section: int, component: np.ndarray, box: tuple[slice, slice], shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """The darkest level at each grid cell of a box; its component's where none stands out.
+
+        Parameters
+        ----------
+        component : ndarray
+            Row of the curves of each cell of the box.
+        shape : (int, int)
+            Of the grid.
+        """
+        assert self._curves is not None
+        sigmas = [NEAR / (cell * pixel) for cell, pixel in zip(self.cell, self.pixel, strict=True)]
+        best = np.full(component.shape, math.inf, np.float32)
+        darkest = np.zeros(component.shape, np.int8)
+        near = list(self._near(section))
+        cells = np.concatenate([places for places, _, _ in near])
+        sums = np.concatenate([some for _, some, _ in near])
+        counts = np.concatenate([some for _, _, some in near])
+        for index in range(len(LEVELS)):
+            # One level at a time: of a large section all of them would not fit.
+            total, pixels = (
+                gathered(cells, values[:, index], shape, box, sigmas) for values in (sums, counts)
+            )
+            mean = (total + PRIOR * self._curves.means[component, index]) / (pixels + PRIOR)
+            darker = mean < best
+            best[darker] = mean[darker]
+            darkest[darker] = index
+        inside = (darkest > 0) & (darkest < len(LEVELS) - 1)
+        own = self._curves.levels[component]
+        return np.where(inside & ~np.isnan(own), LEVELS[darkest], own)
+
+    def _near(self, section: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Cells with their sums and counts, weighted, of the sections near one."""
+        sigma = NEAR_SECTIONS / self.thickness
+        reach = math.floor(2 * sigma)
+        for number in range(max(section - reach, 0), min(section + reach + 1, len(self._places))):
+            if number not in self._window:
+                self._window[number] = self._places.read(number)
+                if len(self._window) > 2 * reach + 1:
+                    self._window.popitem(last=False)
+            places, sums, counts = self._window[number]
+            weight = np.float32(math.exp(-0.5 * ((number - section) / sigma) ** 2))
+            yield places, sums * weight, counts * weight
 
     def _regions(self, labels: np.ndarray) -> np.ndarray:
         """The label that each grid cell belongs to: the nearest within REACH, 0 where there is none."""
@@ -148,11 +233,10 @@ class Rings:
         )
         return rows, columns
 
-    def _grey_at(self, grey: np.ndarray, rim: "Rim") -> np.ndarray:
+    def _grey_at(self, grey: np.ndarray, rim: Rim) -> np.ndarray:
         """Grey values of a few pixels, a little blurred, on a scale on which sections of different contrast add up."""
-        sample = grey[::2, ::2].astype(
-            np.float32
-        )  # of mean and contrast a quarter of the pixels tells enough
+        # Of mean and contrast a quarter of the pixels tells enough.
+        sample = grey[::2, ::2].astype(np.float32)
         values = blurred_at(grey, rim, (BLUR / self.pixel[0], BLUR / self.pixel[1]))
         return (values - sample.mean()) / max(float(sample.std()), 1e-6)
 
@@ -168,100 +252,60 @@ def grid_step(pixel: float) -> int:
     return max(1, round(GRID / pixel))
 
 
-@dataclass(frozen=True)
-class Rim:
-    """Pixels of a section that lie on a contour at one or more of `LEVELS`; one entry for each.
-
-    A contour is the pixels over a level that touch, along an edge, one that is not. A pixel over `own` of the levels
-    whose lowest neighbour is over `lowest` lies on the contours lowest + 1 … own, so one pass serves all levels.
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    lowest: np.ndarray
-    own: np.ndarray
-
-    def take(self, which: np.ndarray) -> "Rim":
-        """Some of the pixels."""
-        return Rim(self.rows[which], self.columns[which], self.lowest[which], self.own[which])
-
-
-CLASSES = (np.arange(256)[:, None] >= LEVELS * 255 - 1e-6).sum(1).astype(np.int8)
-"""How many of `LEVELS` a probability × 255 reaches."""
-
-
-def find_rim(levels: np.ndarray) -> Rim:
-    """Find the pixels on contours of a section of probabilities × 255, uint8, shape (rows, columns)."""
-    own = CLASSES[levels]
-    lowest = own.copy()
-    np.minimum(lowest[1:], own[:-1], out=lowest[1:])
-    np.minimum(lowest[:-1], own[1:], out=lowest[:-1])
-    np.minimum(lowest[:, 1:], own[:, :-1], out=lowest[:, 1:])
-    np.minimum(lowest[:, :-1], own[:, 1:], out=lowest[:, :-1])
-    place = np.flatnonzero(own > lowest)
-    rows, columns = np.divmod(place, levels.shape[1])
-    return Rim(rows, columns, lowest.ravel()[place], own.ravel()[place])
-
-
-def blurred_at(grey: np.ndarray, rim: Rim, sigma: tuple[float, float]) -> np.ndarray:
-    """Gaussian blur of an image at a few of its pixels, σ in pixels; its edge pixels go on outside.
-
-    Only contours are looked at, a few per cent of a section: to blur all of it takes ten times as long.
-    """
-    rows, columns = grey.shape
-    result = np.zeros(len(rim.rows), np.float32)
-    reaches = [math.ceil(2 * one) for one in sigma]
-    whole = 0.0
-    for down in range(-reaches[0], reaches[0] + 1):
-        for right in range(-reaches[1], reaches[1] + 1):
-            weight = math.exp(-0.5 * ((down / sigma[0]) ** 2 + (right / sigma[1]) ** 2))
-            whole += weight
-            near = (rim.rows + down).clip(0, rows - 1) * columns + (rim.columns + right).clip(0, columns - 1)
-            result += weight * grey.ravel()[near].astype(np.float32)
-    return result / whole
-
-
-def contour_sums(
-    grey: np.ndarray, rim: Rim, regions: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of grey values, and numbers of pixels, on the contours of a section at each of `LEVELS`, by region.
+def gathered(
+    cells: np.ndarray,
+    values: np.ndarray,
+    shape: tuple[int, ...],
+    box: tuple[slice, slice],
+    sigmas: list[float],
+) -> np.ndarray:
+    """Sum of values scattered over a grid, at each cell of a box of it, those at a distance weighted by a Gaussian.
 
     Parameters
     ----------
-    grey, regions : ndarray, shape (pixels of the rim,)
-        Grey value of each, and the region it lies in, 1 to `count`.
+    cells : ndarray, shape (n,), int
+        Where on the grid each value lies, rows first; a cell may have several.
+    values : ndarray, shape (n,)
+    sigmas : list of float
+        Standard deviations of the Gaussian along rows and columns, in cells; its peak is 1.
 
     Returns
     -------
-    sums, counts : ndarray, shape (count, levels)
+    ndarray, float32, the shape of the box
     """
-    width = len(LEVELS) + 1
-    row = (regions.astype(np.int64) - 1) * width
-    first, behind = row + rim.lowest, row + rim.own
-
-    def summed(weights: np.ndarray | None) -> np.ndarray:
-        steps = np.bincount(first, weights, count * width) - np.bincount(behind, weights, count * width)
-        return steps.reshape(count, width).cumsum(1)[:, :-1]
-
-    return summed(grey.astype(np.float64)), summed(None)
+    dense = np.bincount(cells, values, math.prod(shape)).reshape(shape)[box].astype(np.float32)
+    for axis, sigma in enumerate(sigmas):
+        reach = math.floor(2 * sigma)
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        dense = ndimage.correlate1d(dense, kernel, axis, mode="constant")
+    return dense
 
 
-def ring_levels(sums: np.ndarray, counts: np.ndarray, reference: float) -> np.ndarray:
-    """Find the level of each component whose contour is darkest; the reference where there is no clear minimum.
+def ring_means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean grey value on contours, infinite where there are too few pixels to tell."""
+    return np.where(counts >= CONTOUR, sums / np.maximum(counts, 1), math.inf)
+
+
+def ring_levels(means: np.ndarray) -> np.ndarray:
+    """Find the level of each component whose contour is darkest; NaN where there is no clear minimum.
 
     No clear minimum: too few pixels, or the darkest contour is at either end of the levels.
 
     Parameters
     ----------
-    sums, counts : ndarray, shape (components, levels)
-        Of `contour_sums`, added up over sections.
+    means : ndarray, shape (components, levels)
+        Of `ring_means`.
 
     Returns
     -------
     ndarray, shape (components,)
     """
-    known = counts >= CONTOUR
-    means = np.where(known, sums / np.maximum(counts, 1), math.inf)
     best = means.argmin(1)
-    inside = (best > 0) & (best < len(LEVELS) - 1) & known.any(1)
-    return np.where(inside, LEVELS[best], reference)
+    inside = (best > 0) & (best < len(LEVELS) - 1) & np.isfinite(means.min(1))
+    return np.where(inside, LEVELS[best], math.nan)
+
+
+def has_clear_ring(means: np.ndarray) -> bool:
+    """Whether the contours of all components together, (levels,), have a darkest level that stands out."""
+    known = means[np.isfinite(means)]
+    return bool(not np.isnan(ring_levels(means[None])[0]) and known[0] - known.min() >= FALL)

@@ -191,9 +191,8 @@ class _Job:
         self.geometry = geometry
         self.device = device
         self.identity = run_identity(info, network, volume, settings)
-        _, *pixel = check_volume(volume)
         self.finishing = Finishing(
-            settings.threshold, settings.min_size, settings.snap, (pixel[0], pixel[1]), settings.boundary
+            settings.threshold, settings.min_size, settings.snap, check_volume(volume), settings.boundary
         )
         self.foreground = 0
         self.notices: list[str] = []

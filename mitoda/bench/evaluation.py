@@ -39,7 +39,7 @@ def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Ite
     )
     voxel_size = check_volume(held_out.volume)
     smallest = component_limit(info.smallest, voxel_size, held_out.volume.shape[0])
-    finishing = Finishing(info.threshold, smallest, info.snap, voxel_size[1:])
+    finishing = Finishing(info.threshold, smallest, info.snap, voxel_size)
     packed: list[tuple[bytes, ScoredSection]] = []
     for section, probability in enumerate(predicted):
         waiting = finishing.waiting(probability)

@@ -1,0 +1,91 @@
+"""Grey values along the contours of a probability map, at many levels in one pass.
+
+Annotators draw along the outer membrane, where the image is darkest. So where a prediction should end can be read off
+the image: at the level whose contour is darkest.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVELS = np.arange(0.10, 0.901, 0.05)
+"""Levels of probability among which a boundary is sought."""
+
+
+@dataclass(frozen=True)
+class Rim:
+    """Pixels of a section that lie on a contour at one or more of `LEVELS`; one entry for each.
+
+    A contour is the pixels over a level that touch, along an edge, one that is not. A pixel over `own` of the levels
+    whose lowest neighbour is over `lowest` lies on the contours lowest + 1 … own, so one pass serves all levels.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    lowest: np.ndarray
+    own: np.ndarray
+
+    def take(self, which: np.ndarray) -> "Rim":
+        """Some of the pixels."""
+        return Rim(self.rows[which], self.columns[which], self.lowest[which], self.own[which])
+
+
+CLASSES = (np.arange(256)[:, None] >= LEVELS * 255 - 1e-6).sum(1).astype(np.int8)
+"""How many of `LEVELS` a probability × 255 reaches."""
+
+
+def find_rim(levels: np.ndarray) -> Rim:
+    """Find the pixels on contours of a section of probabilities × 255, uint8, shape (rows, columns)."""
+    own = CLASSES[levels]
+    lowest = own.copy()
+    np.minimum(lowest[1:], own[:-1], out=lowest[1:])
+    np.minimum(lowest[:-1], own[1:], out=lowest[:-1])
+    np.minimum(lowest[:, 1:], own[:, :-1], out=lowest[:, 1:])
+    np.minimum(lowest[:, :-1], own[:, 1:], out=lowest[:, :-1])
+    place = np.flatnonzero(own > lowest)
+    rows, columns = np.divmod(place, levels.shape[1])
+    return Rim(rows, columns, lowest.ravel()[place], own.ravel()[place])
+
+
+def blurred_at(grey: np.ndarray, rim: Rim, sigma: tuple[float, float]) -> np.ndarray:
+    """Gaussian blur of an image at a few of its pixels, σ in pixels; its edge pixels go on outside.
+
+    Only contours are looked at, a few per cent of a section: to blur all of it takes ten times as long.
+    """
+    rows, columns = grey.shape
+    result = np.zeros(len(rim.rows), np.float32)
+    reaches = [math.ceil(2 * one) for one in sigma]
+    whole = 0.0
+    for down in range(-reaches[0], reaches[0] + 1):
+        for right in range(-reaches[1], reaches[1] + 1):
+            weight = math.exp(-0.5 * ((down / sigma[0]) ** 2 + (right / sigma[1]) ** 2))
+            whole += weight
+            near = (rim.rows + down).clip(0, rows - 1) * columns + (rim.columns + right).clip(0, columns - 1)
+            result += weight * grey.ravel()[near].astype(np.float32)
+    return result / whole
+
+
+def contour_sums(
+    grey: np.ndarray, rim: Rim, regions: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of grey values, and numbers of pixels, on the contours of a section at each of `LEVELS`, by region.
+
+    Parameters
+    ----------
+    grey, regions : ndarray, shape (pixels of the rim,)
+        Grey value of each, and the region it lies in, 1 to `count`.
+
+    Returns
+    -------
+    sums, counts : ndarray, shape (count, levels)
+    """
+    width = len(LEVELS) + 1
+    row = (regions.astype(np.int64) - 1) * width
+    first, behind = row + rim.lowest, row + rim.own
+
+    def summed(weights: np.ndarray | None) -> np.ndarray:
+        steps = np.bincount(first, weights, count * width) - np.bincount(behind, weights, count * width)
+        return steps.reshape(count, width).cumsum(1)[:, :-1]
+
+    return summed(grey.astype(np.float64)), summed(None)
