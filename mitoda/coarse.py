@@ -4,7 +4,6 @@ What pseudo labels are made of: probabilities of a whole stack, whose three-dime
 and whose contours, at any level, run through the images somewhere.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,6 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from mitoda.geometry import component_limit
-
-LEVELS = np.arange(0.30, 0.91, 0.05)
-"""Levels of probability among which the boundary is sought."""
 
 
 @dataclass(frozen=True)
@@ -47,54 +43,6 @@ def without_crumbs(coarse: CoarseVolume, level: float, volume_nm3: float) -> np.
     small = sizes < component_limit(volume_nm3, coarse.voxel_size, len(above))
     small[0] = False
     return np.where(small[labels], np.uint8(0), coarse.probabilities)
-
-
-def contour_darkness(
-    grey: np.ndarray, probability: np.ndarray, levels: Sequence[float] | np.ndarray = LEVELS
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of grey values, and number of pixels, on the contour of a probability map at each level.
-
-    A contour is the foreground pixels that touch background along an edge.
-
-    Parameters
-    ----------
-    grey : ndarray, shape (rows, columns)
-        Of the section, any scale.
-    probability : ndarray, shape (rows, columns)
-
-    Returns
-    -------
-    sums, counts : ndarray, shape (levels,)
-    """
-    sums, counts = np.zeros(len(levels)), np.zeros(len(levels))
-    for index, level in enumerate(levels):
-        inside = probability >= level
-        rim = inside & ~ndimage.binary_erosion(inside, border_value=1)
-        counts[index] = np.count_nonzero(rim)
-        sums[index] = float(grey[rim].sum())
-    return sums, counts
-
-
-def darkest_level(sums: np.ndarray, counts: np.ndarray, spread: float, fallback: float) -> float:
-    """Find the level whose contour runs where the image is darkest: on the outer membrane.
-
-    Parameters
-    ----------
-    sums, counts : ndarray, shape (levels,)
-        Of `contour_darkness`, added up over sections.
-    spread : float
-        Standard deviation of the grey values.
-    fallback : float
-        Taken where there is no clear minimum: too few contour pixels, the minimum at either end of the levels, or a
-        fall from the lowest level of less than a tenth of `spread` (Lucchi: a fifth).
-    """
-    if counts.min() < 200:
-        return fallback
-    means = sums / counts
-    best = int(np.argmin(means))
-    if best in (0, len(means) - 1) or means[0] - means[best] < 0.1 * spread:
-        return fallback
-    return float(LEVELS[best])
 
 
 def to_pixels(coarse: CoarseVolume, index: int, shape: tuple[int, ...]) -> np.ndarray:

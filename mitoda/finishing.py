@@ -77,7 +77,7 @@ class Finishing:
         self._components = StreamedComponents()
         self._steps = (grid_step(self.pixel[0]), grid_step(self.pixel[1]))
         smallest = min_size / math.prod(self._steps)
-        self._rings = Rings(self._steps, voxel_size, threshold, smallest) if snap else None
+        self._rings = Rings(self._steps, voxel_size, smallest) if snap else None
 
     @property
     def reads_images(self) -> bool:
@@ -105,7 +105,7 @@ class Finishing:
     def finished(self, section: int, waiting: np.ndarray) -> np.ndarray:
         """What of a section is mitochondrion in the end, bool; once all have been taken."""
         if self._rings is not None:
-            shifts = self._rings.shifts(section, self._cells_of(waiting))
+            shifts = self._rings.shifts(section, self._cells_of(waiting), self.threshold)
             levels = ((self.threshold - shifts) * PROBABILITY_LEVELS).clip(1, None)  # of a cell's foreground
             return moved(waiting >= self._rings.spread(levels, waiting.shape), self.boundary, self.pixel)
         if self.min_size:

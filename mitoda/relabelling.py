@@ -7,12 +7,13 @@ dimensions must be as large as a mitochondrion can be.
 
 import math
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from mitoda.coarse import LEVELS, CoarseVolume, contour_darkness, darkest_level, to_pixels
+from mitoda.coarse import CoarseVolume, to_pixels
 from mitoda.geometry import Geometry
 from mitoda.inference import predict_maps
 from mitoda.networks import Backbone, PairNetwork
@@ -76,61 +77,44 @@ def predict_coarse(
     return CoarseVolume(probabilities, slab.start, cell, size)
 
 
-@dataclass(frozen=True)
 class ImageBoundary:
-    """Where the images of a volume say that a prediction of it should end; see `methods.method.TargetBoundary`."""
+    """Where the images of a volume say that a prediction of it should end; see `methods.method.TargetBoundary`.
 
-    coarse: CoarseVolume
-    volume: Volume
-
-    def level(self, fallback: float) -> float:
-        """One level for the whole volume."""
-        return calibrate_level(self.coarse, self.volume, fallback)
-
-    def snapped(self, reference: float) -> CoarseVolume:
-        """A level for each component, moved to `reference`; see `rings`."""
-        return snap_to_rings(self.coarse, self.volume, reference)
-
-
-def snap_to_rings(coarse: CoarseVolume, volume: Volume, reference: float) -> CoarseVolume:
-    """Shift probabilities until the level whose contour is darkest is `reference`, for each component on its own.
-
-    Parameters
-    ----------
-    volume : Volume
-        The images.
-    """
-    thickness, height, width = coarse.voxel_size
-    pixel = (height / coarse.cell[0], width / coarse.cell[1])
-    rings = Rings(coarse.cell, (thickness, *pixel), reference)
-    for index, cells in enumerate(coarse.probabilities >= CORE):
-        grey = volume.read(coarse.first_section + index)
-        rings.add(grey, np.rint(to_pixels(coarse, index, grey.shape) * 255).astype(np.uint8), cells)
-    moved = np.empty_like(coarse.probabilities)
-    for index, one in enumerate(coarse.probabilities):
-        shifts = np.rint(rings.shifts(index, one >= CORE) * 255)
-        moved[index] = np.where(one > 0, (one + shifts).clip(0, 255), 0)
-    return replace(coarse, probabilities=moved)
-
-
-def calibrate_level(coarse: CoarseVolume, volume: Volume, fallback: float, samples: int = 16) -> float:
-    """Find the boundary's level in a volume without labels, from the dark ring that outer membranes make.
+    Images are read when first asked for, once.
 
     Parameters
     ----------
     coarse : CoarseVolume
+        The prediction.
     volume : Volume
         The images.
-    fallback : float
-        Where there is no clear ring.
-    samples : int
-        Sections to look at, evenly spaced.
     """
-    depth = coarse.probabilities.shape[0]
-    sums, counts = np.zeros(len(LEVELS)), np.zeros(len(LEVELS))
-    for index in np.unique(np.linspace(0, depth - 1, samples).round().astype(int)):
-        grey = volume.read(coarse.first_section + int(index)).astype(np.float32)
-        grey = (grey - grey.mean()) / max(float(grey.std()), 1e-6)
-        more_sums, more_counts = contour_darkness(grey, to_pixels(coarse, int(index), grey.shape))
-        sums, counts = sums + more_sums, counts + more_counts
-    return darkest_level(sums, counts, 1.0, fallback)
+
+    def __init__(self, coarse: CoarseVolume, volume: Volume) -> None:
+        self.coarse = coarse
+        self.volume = volume
+
+    @cached_property
+    def rings(self) -> Rings:
+        """Grey values on the contours of the prediction."""
+        thickness, height, width = self.coarse.voxel_size
+        pixel = (height / self.coarse.cell[0], width / self.coarse.cell[1])
+        rings = Rings(self.coarse.cell, (thickness, *pixel))
+        for index, one in enumerate(self.coarse.probabilities):
+            grey = self.volume.read(self.coarse.first_section + index)
+            levels = np.rint(to_pixels(self.coarse, index, grey.shape) * 255).astype(np.uint8)
+            rings.add(grey, levels, one >= CORE)
+        return rings
+
+    def level(self, fallback: float) -> float:
+        """One level for the whole volume: where the contours of all mitochondria together are darkest."""
+        level = self.rings.level()
+        return fallback if level is None else level
+
+    def snapped(self, reference: float) -> CoarseVolume:
+        """The prediction, shifted until the level whose contour is darkest is `reference` at each place."""
+        moved = np.empty_like(self.coarse.probabilities)
+        for index, one in enumerate(self.coarse.probabilities):
+            shifts = np.rint(self.rings.shifts(index, one >= CORE, reference) * 255)
+            moved[index] = np.where(one > 0, (one + shifts).clip(0, 255), 0)
+        return replace(self.coarse, probabilities=moved)

@@ -1,11 +1,11 @@
 """Where each mitochondrion ends: on the dark ring that its own outer membrane makes in the image.
 
 A network's boundary lies at one level of probability for all mitochondria, and is too wide for some, too narrow for
-others, which it half believes in. For each of them the level is found whose contour runs where the image is darkest, as
-`coarse.darkest_level` does for a whole volume, and then again for each place along its boundary, from the contours
-within some 40 nm and a few sections; where these are short, the mitochondrion as a whole decides. The probabilities
-are then shifted until that level is the reference. No label is read. Of a mitochondrion without a clear ring nothing
-changes, and of a volume without one neither.
+others, which it half believes in. Annotators draw along the outer membrane, so the level is found whose contour runs
+where the image is darkest: for all mitochondria together, for each of them, and for each place along its boundary, from
+the contours within some 40 nm and a few sections; where these are short, the mitochondrion as a whole decides. The
+probabilities are then shifted until that level is the one asked for. No label is read. Of a mitochondrion without a
+clear ring nothing changes, nor of a volume without one.
 
 Sections stream through twice: once to add up grey values on contours, once to shift. Components and the regions around
 them are kept on a grid of about 20 nm; the sums of a place wait in a temporary file, so memory grows with the number of
@@ -26,6 +26,8 @@ from mitoda.spill import ArrayFile
 
 GRID = 20.0
 """Nanometres, about: cells on which components and regions are kept."""
+PLACE = 2
+"""Cells along rows and columns that make a place."""
 REACH = 200.0
 """Nanometres around a component that belong to it, where no other is nearer."""
 CONTOUR = 100
@@ -53,6 +55,8 @@ class Curves:
     """(components, levels); infinite where too few pixels are known."""
     levels: np.ndarray
     """(components,): where each is darkest; NaN where there is no clear ring."""
+    whole: float | None
+    """Where all together are darkest; None where no level stands out, and then none has a ring of its own."""
 
 
 class Rings:
@@ -64,8 +68,6 @@ class Rings:
         Pixels per grid cell, along rows and columns.
     voxel_size : (float, float, float)
         Nanometres: section thickness, rows, columns.
-    reference : float
-        Probability on whose contour the membrane should run.
     smallest : float
         Components of fewer grid cells, joined through sections, are taken away; 0 takes none.
     """
@@ -74,13 +76,11 @@ class Rings:
         self,
         cell: tuple[float, float],
         voxel_size: tuple[float, float, float],
-        reference: float,
         smallest: float = 0.0,
     ) -> None:
         self.cell = cell
         self.thickness, *pixel = voxel_size
         self.pixel = (pixel[0], pixel[1])
-        self.reference = reference
         self.smallest = smallest
         self._components = StreamedComponents()
         self._parts = 0
@@ -109,19 +109,24 @@ class Rings:
         self._parts += count
         rim = find_rim(levels)
         rows, columns = self._cells_of_pixels(grey.shape, cells.shape)
-        cell = rows[rim.rows] * cells.shape[1] + columns[rim.columns]
-        inside = regions[cell] > 0
-        rim, cell = rim.take(inside), cell[inside]
-        places, place = np.unique(cell, return_inverse=True)
-        sums, counts = contour_sums(self._grey_at(grey, rim), rim, place + 1, len(places))
-        part_sums, part_counts = (np.zeros((count, len(LEVELS))) for _ in range(2))
-        np.add.at(part_sums, regions[places] - 1, sums)
-        np.add.at(part_counts, regions[places] - 1, counts)
-        self._sums.append(part_sums.astype(np.float32))
-        self._counts.append(part_counts.astype(np.float32))
+        near = regions[rows[rim.rows] * cells.shape[1] + columns[rim.columns]]
+        rim, near = rim.take(near > 0), near[near > 0]
+        values = self._grey_at(grey, rim)
+        sums, counts = contour_sums(values, rim, near, count)
+        self._sums.append(sums.astype(np.float32))
+        self._counts.append(counts.astype(np.float32))
+        across = places_along(cells.shape[1])
+        places, place = np.unique(
+            rows[rim.rows] // PLACE * across + columns[rim.columns] // PLACE, return_inverse=True
+        )
+        sums, counts = contour_sums(values, rim, place + 1, len(places))
         self._places.append([places.astype(np.int32), sums.astype(np.float16), counts.astype(np.uint16)])
 
-    def shifts(self, section: int, cells: np.ndarray) -> np.ndarray:
+    def level(self) -> float | None:
+        """Where the contours of all components together are darkest; None where no level stands out."""
+        return self._known().whole
+
+    def shifts(self, section: int, cells: np.ndarray, reference: float) -> np.ndarray:
         """What is to be added to the probabilities of a section: (h, w), float32.
 
         Where a component is taken away, and outside of all of them where small ones are, that is −1. Sections are
@@ -133,18 +138,16 @@ class Rings:
             Its number in the order of `add`.
         cells : ndarray
             What was given to `add` for it.
+        reference : float
+            Probability on whose contour the membrane should run.
         """
-        if self._curves is None:
-            self._curves = self._find_curves()
-        curves = self._curves
+        curves = self._known()
         regions = self._regions(self._components.numbered(section, cells))
         component = np.searchsorted(curves.numbers, regions)
         levels = curves.levels[component]
-        has_ring = ~np.isnan(levels)
-        if has_ring.any():
-            box = ndimage.find_objects(has_ring.astype(np.int8))[0]
-            levels[box] = self._levels_of_places(section, component[box], box, cells.shape)
-        shifts = np.nan_to_num(self.reference - levels).astype(np.float32)
+        if not np.isnan(levels).all():
+            levels = self._levels_of_places(section, component)
+        shifts = np.nan_to_num(reference - levels).astype(np.float32)
         if self.smallest:
             sizes = self._components.sizes()
             shifts[(sizes[regions] < self.smallest) | (regions == 0)] = -1.0
@@ -155,6 +158,12 @@ class Rings:
         rows, columns = self._cells_of_pixels(shape, shifts.shape)
         return shifts[rows[:, None], columns[None, :]]
 
+    def _known(self) -> Curves:
+        """The curves; once all sections are taken in, they are added up."""
+        if self._curves is None:
+            self._curves = self._find_curves()
+        return self._curves
+
     def _find_curves(self) -> Curves:
         """Add up what the parts of each component have; the first number, 0, is of what belongs to none."""
         numbers, component = np.unique(self._components.roots(), return_inverse=True)  # far fewer than parts
@@ -163,44 +172,50 @@ class Rings:
         if self._parts:
             np.add.at(sums, component[1:], np.concatenate(self._sums))
             np.add.at(counts, component[1:], np.concatenate(self._counts))
+        whole = clear_level(ring_means(sums.sum(0), counts.sum(0)))
         means = ring_means(sums, counts)
-        levels = ring_levels(means)
-        if not has_clear_ring(ring_means(sums.sum(0), counts.sum(0))):
-            levels[:] = math.nan
-        return Curves(numbers, means.astype(np.float32), levels)
+        levels = ring_levels(means) if whole is not None else np.full(len(numbers), math.nan)
+        return Curves(numbers, means.astype(np.float32), levels, whole)
 
-    def _levels_of_places(
-        self, section: int, component: np.ndarray, box: tuple[slice, slice], shape: tuple[int, ...]
-    ) -> np.ndarray:
-        """The darkest level at each grid cell of a box; its component's where none stands out.
+    def _levels_of_places(self, section: int, component: np.ndarray) -> np.ndarray:
+        """The darkest level at each grid cell: its place's, or its component's where none stands out.
 
         Parameters
         ----------
-        component : ndarray
-            Row of the curves of each cell of the box.
-        shape : (int, int)
-            Of the grid.
+        component : ndarray, shape (h, w)
+            Row of the curves of each cell.
         """
-        assert self._curves is not None
-        sigmas = [NEAR / (cell * pixel) for cell, pixel in zip(self.cell, self.pixel, strict=True)]
-        best = np.full(component.shape, math.inf, np.float32)
-        darkest = np.zeros(component.shape, np.int8)
+        curves = self._known()
+        own = curves.levels[component]
+        of_place = component[::PLACE, ::PLACE]
+        box = ndimage.find_objects((~np.isnan(own))[::PLACE, ::PLACE].astype(np.int8))
+        if not box:
+            return own
+        inside = of_place[box[0]]
+        best = np.full(inside.shape, math.inf, np.float32)
+        darkest = np.zeros(inside.shape, np.int8)
         near = list(self._near(section))
-        cells = np.concatenate([places for places, _, _ in near])
+        places = np.concatenate([some for some, _, _ in near])
         sums = np.concatenate([some for _, some, _ in near])
         counts = np.concatenate([some for _, _, some in near])
+        sigmas = [NEAR / (PLACE * cell * pixel) for cell, pixel in zip(self.cell, self.pixel, strict=True)]
         for index in range(len(LEVELS)):
             # One level at a time: of a large section all of them would not fit.
             total, pixels = (
-                gathered(cells, values[:, index], shape, box, sigmas) for values in (sums, counts)
+                gathered(places, values[:, index], of_place.shape, sigmas)[box[0]]
+                for values in (sums, counts)
             )
-            mean = (total + PRIOR * self._curves.means[component, index]) / (pixels + PRIOR)
+            mean = (total + PRIOR * curves.means[inside, index]) / (pixels + PRIOR)
             darker = mean < best
             best[darker] = mean[darker]
             darkest[darker] = index
-        inside = (darkest > 0) & (darkest < len(LEVELS) - 1)
-        own = self._curves.levels[component]
-        return np.where(inside & ~np.isnan(own), LEVELS[darkest], own)
+        levels = np.full(of_place.shape, math.nan)
+        levels[box[0]] = np.where((darkest > 0) & (darkest < len(LEVELS) - 1), LEVELS[darkest], math.nan)
+        levels, same = (
+            one.repeat(PLACE, 0).repeat(PLACE, 1)[: own.shape[0], : own.shape[1]]
+            for one in (levels, of_place)
+        )
+        return np.where((same == component) & ~np.isnan(levels) & ~np.isnan(own), levels, own)
 
     def _near(self, section: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Cells with their sums and counts, weighted, of the sections near one."""
@@ -252,28 +267,29 @@ def grid_step(pixel: float) -> int:
     return max(1, round(GRID / pixel))
 
 
+def places_along(cells: int) -> int:
+    """How many places so many grid cells in a row make."""
+    return -(-cells // PLACE)
+
+
 def gathered(
-    cells: np.ndarray,
-    values: np.ndarray,
-    shape: tuple[int, ...],
-    box: tuple[slice, slice],
-    sigmas: list[float],
+    places: np.ndarray, values: np.ndarray, shape: tuple[int, ...], sigmas: list[float]
 ) -> np.ndarray:
-    """Sum of values scattered over a grid, at each cell of a box of it, those at a distance weighted by a Gaussian.
+    """Sum of values scattered over a grid, at each of its places, those at a distance weighted by a Gaussian.
 
     Parameters
     ----------
-    cells : ndarray, shape (n,), int
-        Where on the grid each value lies, rows first; a cell may have several.
+    places : ndarray, shape (n,), int
+        Where on the grid each value lies, rows first; a place may have several.
     values : ndarray, shape (n,)
     sigmas : list of float
-        Standard deviations of the Gaussian along rows and columns, in cells; its peak is 1.
+        Standard deviations of the Gaussian along rows and columns, in places; its peak is 1.
 
     Returns
     -------
-    ndarray, float32, the shape of the box
+    ndarray, float32, of the shape given
     """
-    dense = np.bincount(cells, values, math.prod(shape)).reshape(shape)[box].astype(np.float32)
+    dense = np.bincount(places, values, math.prod(shape)).reshape(shape).astype(np.float32)
     for axis, sigma in enumerate(sigmas):
         reach = math.floor(2 * sigma)
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -305,7 +321,8 @@ def ring_levels(means: np.ndarray) -> np.ndarray:
     return np.where(inside, LEVELS[best], math.nan)
 
 
-def has_clear_ring(means: np.ndarray) -> bool:
-    """Whether the contours of all components together, (levels,), have a darkest level that stands out."""
+def clear_level(means: np.ndarray) -> float | None:
+    """The darkest level of all components together, (levels,), where it stands out by `FALL`."""
+    level = float(ring_levels(means[None])[0])
     known = means[np.isfinite(means)]
-    return bool(not np.isnan(ring_levels(means[None])[0]) and known[0] - known.min() >= FALL)
+    return None if math.isnan(level) or known[0] - known.min() < FALL else level

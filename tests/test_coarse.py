@@ -1,11 +1,11 @@
-"""Coarse volumes: crumbs by their size in nm³, contours by the grey values they run through."""
+"""Coarse volumes: crumbs by their size in nm³, the boundary's level from the images, slabs of large volumes."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from mitoda.coarse import LEVELS, CoarseVolume, contour_darkness, darkest_level, to_pixels, without_crumbs
-from mitoda.relabelling import calibrate_level, choose_slab
+from mitoda.coarse import CoarseVolume, to_pixels, without_crumbs
+from mitoda.relabelling import ImageBoundary, choose_slab
 from mitoda.volumes import ArrayVolume
 
 
@@ -26,19 +26,6 @@ def test_components_below_a_volume_become_background():
     assert kept[3, 0, 9] == 90
 
 
-def test_contours_are_summed_where_the_mask_ends():
-    """A bright square with a dark rim: the contour at its edge sums the rim's grey values."""
-    grey = np.full((9, 9), 5.0)
-    grey[2:7, 2:7] = 1.0
-    grey[3:6, 3:6] = 7.0
-    probability = np.zeros((9, 9))
-    probability[2:7, 2:7] = 0.6
-    probability[3:6, 3:6] = 0.9
-    sums, counts = contour_darkness(grey, probability, [0.5, 0.8])
-    assert counts.tolist() == [16, 8]
-    assert sums.tolist() == [16.0, 56.0]
-
-
 def ring_world(radius_of_dark_ring: float) -> tuple[np.ndarray, np.ndarray]:
     """Discs whose probability falls off linearly across 20 pixels, in an image with a dark ring."""
     row, column = np.mgrid[:200, :200]
@@ -55,7 +42,7 @@ def test_the_level_is_found_whose_contour_is_darkest(level):
     grey, probability = ring_world(60 + 40 * (0.5 - level))
     stack = np.repeat((probability * 255).astype(np.uint8)[None], 6, axis=0)
     volume = ArrayVolume(np.repeat(grey[None], 6, axis=0), (5, 5, 5))
-    found = calibrate_level(coarse(stack, cell=1.0), volume, fallback=0.123)
+    found = ImageBoundary(coarse(stack, cell=1.0), volume).level(fallback=0.123)
     assert found == pytest.approx(level, abs=0.051)
 
 
@@ -64,15 +51,9 @@ def test_without_a_dark_ring_the_fallback_stays():
     _, probability = ring_world(60.0)
     stack = np.repeat((probability * 255).astype(np.uint8)[None], 6, axis=0)
     noise = np.random.default_rng(3).normal(150, 20, stack.shape).astype(np.float32)
-    assert calibrate_level(coarse(stack, cell=1.0), ArrayVolume(noise), fallback=0.6) == 0.6
-    assert darkest_level(np.zeros(len(LEVELS)), np.zeros(len(LEVELS)), 1.0, 0.6) == 0.6
-
-
-def test_a_level_at_the_end_of_the_range_is_no_minimum():
-    """Where it only gets darker towards one end, nothing is found."""
-    counts = np.full(len(LEVELS), 1000.0)
-    for means in (np.arange(len(LEVELS)), -np.arange(len(LEVELS))):
-        assert darkest_level(means * counts, counts, 1.0, 0.6) == 0.6
+    assert ImageBoundary(coarse(stack, cell=1.0), ArrayVolume(noise, (5, 5, 5))).level(fallback=0.6) == 0.6
+    nothing = ImageBoundary(coarse(np.zeros_like(stack), cell=1.0), ArrayVolume(noise, (5, 5, 5)))
+    assert nothing.level(fallback=0.6) == 0.6
 
 
 def test_maps_are_brought_to_pixels_in_place():

@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mitoda.coarse import CoarseVolume, contour_darkness
+from mitoda.coarse import CoarseVolume
+from mitoda.contours import LEVELS
 from mitoda.finishing import Finishing, moved
-from mitoda.relabelling import snap_to_rings
-from mitoda.contours import LEVELS, blurred_at, contour_sums, find_rim
-from mitoda.rings import Rings, ring_levels, ring_means
+from mitoda.relabelling import ImageBoundary
+from mitoda.rings import (
+    CONTOUR,
+    FALL,
+    Rings,
+    clear_level,
+    gathered,
+    places_along,
+    ring_levels,
+    ring_means,
+)
 from mitoda.volumes import ArrayVolume
 
 VOXEL = (5.0, 5.0, 5.0)
@@ -41,38 +50,6 @@ def finish(images, probabilities, snap=True, min_size=0, threshold=0.5) -> np.nd
     return np.stack([finishing.finished(k, one) for k, one in enumerate(waiting)])
 
 
-def test_sums_of_all_levels_at_once_are_those_of_contours_one_by_one():
-    """The same numbers as eroding the mask of each level, for each region on its own."""
-    rng = np.random.default_rng(1)
-    probability = ndimage.gaussian_filter(rng.random((60, 80)), 3)
-    probability = (probability - probability.min()) / np.ptp(probability)
-    grey = rng.normal(size=probability.shape)
-    regions = np.where(np.arange(80)[None] < 40, 1, 2) * np.ones((60, 1), int)
-    regions[:, 38:42] = 0
-    levels = np.rint(probability * 255).astype(np.uint8)
-    rim = find_rim(levels)
-    near = regions[rim.rows, rim.columns]
-    rim = rim.take(near > 0)
-    sums, counts = contour_sums(grey[rim.rows, rim.columns], rim, near[near > 0], 2)
-    for index in (1, 2):
-        # what `contour_darkness` finds, with all grey values outside of the region set to 0
-        expected, _ = contour_darkness(np.where(regions == index, grey, 0), levels / 255, LEVELS - 1e-6)
-        pixels, _ = contour_darkness(np.where(regions == index, 1.0, 0), levels / 255, LEVELS - 1e-6)
-        assert sums[index - 1] == pytest.approx(expected, abs=1e-6)
-        assert counts[index - 1] == pytest.approx(pixels)
-
-
-def test_blur_at_a_few_pixels_is_the_blur_of_all():
-    """scipy reaches as far for these two; edge pixels go on outside."""
-    rng = np.random.default_rng(2)
-    grey = rng.normal(0, 1, (30, 40)).astype(np.float32)
-    levels = np.rint(ndimage.gaussian_filter(rng.random((30, 40)), 2) * 255).astype(np.uint8)
-    rim = find_rim(levels)
-    assert len(rim.rows) > 50
-    expected = ndimage.gaussian_filter(grey, (1.0, 1.5), mode="nearest", truncate=2.0)[rim.rows, rim.columns]
-    assert blurred_at(grey, rim, (1.0, 1.5)) == pytest.approx(expected, abs=1e-4)
-
-
 def test_each_disc_ends_on_its_own_membrane():
     """Whatever the level of a membrane was, the mask ends there: a radius of 60 + 40 · (0.5 − level) pixels."""
     levels = [0.4, 0.6, 0.6, 0.8]
@@ -101,6 +78,55 @@ def test_too_short_a_contour_and_the_ends_of_the_levels_tell_nothing():
     assert found.tolist() == pytest.approx([np.nan, LEVELS[5], np.nan], nan_ok=True)
 
 
+def test_all_together_need_a_level_that_stands_out():
+    """By FALL, inside of the levels, from enough pixels; otherwise no component is moved either."""
+    means = np.full(len(LEVELS), 1.0)
+    means[8] -= 1.2 * FALL
+    assert clear_level(means) == pytest.approx(LEVELS[8])
+    assert clear_level(means * 0.5) is None
+    assert clear_level(np.arange(len(LEVELS), dtype=float)) is None
+    assert clear_level(-np.arange(len(LEVELS), dtype=float)) is None
+    assert clear_level(ring_means(means * (CONTOUR - 1), np.full(len(LEVELS), CONTOUR - 1.0))) is None
+
+
+def test_a_boundary_moves_place_by_place():
+    """A disc whose membrane lies 8 pixels further out on the right than on the left is followed on both sides."""
+    row, column = np.mgrid[:240, :240]
+    distance, right = np.hypot(row - 120, column - 120), column > 120
+    probability = np.clip(0.5 - (distance - 70) / 40, 0, 1).astype(np.float32)
+    grey = 150 - 80 * np.exp(-0.5 * ((distance - np.where(right, 74, 66)) / 2) ** 2)
+    images = np.stack([grey + np.random.default_rng(k).normal(0, 5, grey.shape) for k in range(5)])
+    mask = finish(images.clip(0, 255).astype(np.uint8), np.repeat(probability[None], 5, 0))[2]
+    # Radii of the two halves, without the 40 columns where one goes over into the other.
+    for side, radius in ((slice(140, None), 74), (slice(None, 100), 66)):
+        away = mask[:, side] & (abs(row - 120) < 40)[:, side]
+        whole = (distance < radius)[:, side] & (abs(row - 120) < 40)[:, side]
+        assert np.count_nonzero(away ^ whole) < 80 * 1.2
+
+
+def test_values_are_gathered_from_near_places():
+    """A Gaussian of peak 1, cut off at two standard deviations; two values in a place add up."""
+    found = gathered(np.array([3 * 9 + 4, 3 * 9 + 4]), np.array([1.0, 2.0]), (7, 9), [1.0, 0.6])
+    assert found[3, 4] == pytest.approx(3.0)
+    assert found[3, 5] == pytest.approx(3.0 * np.exp(-0.5 / 0.36), rel=1e-5)
+    assert found[5, 4] == pytest.approx(3.0 * np.exp(-2.0), rel=1e-5)
+    assert found[6, 4] == 0
+    assert found[3, 6] == 0
+    assert [places_along(cells) for cells in (0, 1, 2, 3)] == [0, 1, 1, 2]
+
+
+def test_sections_can_be_asked_for_in_any_order():
+    """What waits on disk is found again."""
+    images, probabilities = world([0.4, 0.8], sections=20)
+    rings = Rings((1.0, 1.0), VOXEL)
+    waiting = np.rint(probabilities * 255).astype(np.uint8)
+    for grey, one in zip(images, waiting, strict=True):
+        rings.add(grey, one, one >= 128)
+    ordered = [rings.shifts(k, waiting[k] >= 128, 0.5) for k in range(20)]
+    for section in (13, 2, 19, 3):
+        assert np.array_equal(rings.shifts(section, waiting[section] >= 128, 0.5), ordered[section])
+
+
 @pytest.mark.parametrize("snap", [False, True])
 def test_small_components_are_dropped_with_what_surrounds_them(snap):
     """Of two discs the smaller, in all sections together below the limit, leaves nothing."""
@@ -118,12 +144,12 @@ def test_components_are_joined_through_sections():
     images, probabilities = world([0.8], sections=6)
     small = np.rint(ndimage.zoom(probabilities, (1, 0.1, 0.1), order=1) * 255).astype(np.uint8)
     image = ndimage.zoom(images, (1, 0.1, 0.1), order=1)
-    alone, together = (Rings((1.0, 1.0), (5.0, 50.0, 50.0), 0.625) for _ in range(2))
+    alone, together = (Rings((1.0, 1.0), (5.0, 50.0, 50.0)) for _ in range(2))
     alone.add(image[0], small[0], small[0] >= 128)
     for grey, one in zip(image, small, strict=True):
         together.add(grey, one, one >= 128)
-    assert alone.shifts(0, small[0] >= 128).max() == 0.0
-    assert together.shifts(0, small[0] >= 128).min() < 0.0
+    assert alone.shifts(0, small[0] >= 128, 0.625).max() == 0.0
+    assert together.shifts(0, small[0] >= 128, 0.625).min() < 0.0
 
 
 def test_an_empty_stack_stays_empty():
@@ -137,7 +163,7 @@ def test_a_coarse_volume_is_moved_as_its_sections_are():
     images, probabilities = world([0.4, 0.8])
     cells = probabilities.reshape(3, 50, 4, 100, 4).mean((2, 4))
     coarse = CoarseVolume((cells * 255).astype(np.uint8), 0, (4.0, 4.0), (5.0, 20.0, 20.0))
-    moved = snap_to_rings(coarse, ArrayVolume(images, (5.0, 5.0, 5.0)), 0.7)
+    moved = ImageBoundary(coarse, ArrayVolume(images, VOXEL)).snapped(0.7)
     for index, level in enumerate((0.4, 0.8)):
         part = slice(50 * index, 50 * index + 50)
         area = (moved.probabilities[1][:, part] >= 0.7 * 255).sum()

@@ -10,8 +10,8 @@ side, under the same strong draws. The loss is the paper's L_s on both,
 
 with the residual taught only where both pseudo labels are known. In the later rounds the level of probability that
 counts as the boundary is found in the target's own images: annotators draw along the outer membrane, where the image
-is darkest, so the level is taken whose contour is darkest, first for the whole volume (`relabelling.calibrate_level`),
-then for each mitochondrion on its own (`rings`). No label of the target enters anywhere.
+is darkest, so the level is taken whose contour is darkest, for the whole volume, for each mitochondrion and for each
+place along its boundary (`rings`). No label of the target enters anywhere.
 
 All lengths are nanometres: where sections are thick, smoothing fades out by itself.
 """
@@ -60,7 +60,7 @@ class SelfTrainingSettings(MethodSettings):
     calibrated_share: float = 0.75
     """Share of the rounds, the last ones, whose level is found in the images."""
     snap: bool = True
-    """Whether each mitochondrion has a level of its own, in calibrated rounds and in `segment`."""
+    """Whether each place has a level of its own, in calibrated rounds and in `segment`."""
     band: float = 0.25
     """In calibrated rounds background lies this far below the level."""
     smallest: float = 3e6
