@@ -14,7 +14,7 @@ components, not with the number of sections.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -201,10 +201,8 @@ class Rings:
         sigmas = [NEAR / (PLACE * cell * pixel) for cell, pixel in zip(self.cell, self.pixel, strict=True)]
         for index in range(len(LEVELS)):
             # One level at a time: of a large section all of them would not fit.
-            total, pixels = (
-                gathered(places, values[:, index], of_place.shape, sigmas)[box[0]]
-                for values in (sums, counts)
-            )
+            both = (sums[:, index], counts[:, index])
+            total, pixels = gathered(places, both, of_place.shape, sigmas)[:, *box[0]]
             mean = (total + PRIOR * curves.means[inside, index]) / (pixels + PRIOR)
             darker = mean < best
             best[darker] = mean[darker]
@@ -273,24 +271,26 @@ def places_along(cells: int) -> int:
 
 
 def gathered(
-    places: np.ndarray, values: np.ndarray, shape: tuple[int, ...], sigmas: list[float]
+    places: np.ndarray, values: Sequence[np.ndarray], shape: tuple[int, ...], sigmas: Sequence[float]
 ) -> np.ndarray:
-    """Sum of values scattered over a grid, at each of its places, those at a distance weighted by a Gaussian.
+    """Sums of values scattered over a grid, at each of its places, those at a distance weighted by a Gaussian.
 
     Parameters
     ----------
     places : ndarray, shape (n,), int
         Where on the grid each value lies, rows first; a place may have several.
-    values : ndarray, shape (n,)
-    sigmas : list of float
+    values : arrays of shape (n,)
+        Each is summed on its own.
+    sigmas : sequence of float
         Standard deviations of the Gaussian along rows and columns, in places; its peak is 1.
 
     Returns
     -------
-    ndarray, float32, of the shape given
+    ndarray, shape (values, rows, columns), float32
     """
-    dense = np.bincount(places, values, math.prod(shape)).reshape(shape).astype(np.float32)
-    for axis, sigma in enumerate(sigmas):
+    dense = np.stack([np.bincount(places, one, math.prod(shape)) for one in values], dtype=np.float32)
+    dense = dense.reshape(-1, *shape)
+    for axis, sigma in enumerate(sigmas, 1):
         reach = math.floor(2 * sigma)
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
         dense = ndimage.correlate1d(dense, kernel, axis, mode="constant")

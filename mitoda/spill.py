@@ -1,10 +1,13 @@
 """Arrays that wait on disk, in a temporary file, until they are needed again."""
 
+import os
 import tempfile
 import weakref
 from collections.abc import Sequence
 
 import numpy as np
+
+from mitoda.errors import FileError
 
 
 class ArrayFile:
@@ -23,10 +26,23 @@ class ArrayFile:
         return len(self._places)
 
     def append(self, arrays: Sequence[np.ndarray]) -> None:
-        """Put arrays of any kinds at the end, as one entry."""
-        self._places.append((self._file.seek(0, 2), len(arrays)))
-        for array in arrays:
-            np.save(self._file, array, allow_pickle=False)
+        """Put arrays of any kinds at the end, as one entry.
+
+        Raises
+        ------
+        FileError
+            If there is no room for them.
+        """
+        try:
+            place = self._file.seek(0, os.SEEK_END)
+            for array in arrays:
+                np.save(self._file, array, allow_pickle=False)
+        except OSError as error:
+            raise FileError(
+                f"cannot write to the folder for temporary files, {tempfile.gettempdir()}: {error.strerror or error}; make room "
+                "there, or name another folder in the environment variable TMPDIR"
+            ) from None
+        self._places.append((place, len(arrays)))
 
     def read(self, entry: int) -> list[np.ndarray]:
         """Return the arrays of an entry."""

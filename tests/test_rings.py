@@ -106,7 +106,11 @@ def test_a_boundary_moves_place_by_place():
 
 def test_values_are_gathered_from_near_places():
     """A Gaussian of peak 1, cut off at two standard deviations; two values in a place add up."""
-    found = gathered(np.array([3 * 9 + 4, 3 * 9 + 4]), np.array([1.0, 2.0]), (7, 9), [1.0, 0.6])
+    both = gathered(
+        np.array([3 * 9 + 4] * 2), [np.array([1.0, 2.0]), np.array([4.0, 5.0])], (7, 9), [1.0, 0.6]
+    )
+    assert both[1, 3, 4] == pytest.approx(9.0)
+    found = both[0]
     assert found[3, 4] == pytest.approx(3.0)
     assert found[3, 5] == pytest.approx(3.0 * np.exp(-0.5 / 0.36), rel=1e-5)
     assert found[5, 4] == pytest.approx(3.0 * np.exp(-2.0), rel=1e-5)
