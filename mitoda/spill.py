@@ -39,8 +39,8 @@ class ArrayFile:
                 np.save(self._file, array, allow_pickle=False)
         except OSError as error:
             raise FileError(
-                f"cannot write to the folder for temporary files, {tempfile.gettempdir()}: {error.strerror or error}; make room "
-                "there, or name another folder in the environment variable TMPDIR"
+                f"cannot write to the folder for temporary files, {tempfile.gettempdir()}: {error.strerror or error}; "
+                "make room there, or name another folder in the environment variable TMPDIR"
             ) from None
         self._places.append((place, len(arrays)))
 
