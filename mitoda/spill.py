@@ -36,7 +36,7 @@ class ArrayFile:
         try:
             place = self._file.seek(0, os.SEEK_END)
             for array in arrays:
-                np.save(self._file, array, allow_pickle=False)
+                np.save(self._file, array)
         except OSError as error:
             raise FileError(
                 f"cannot write to the folder for temporary files, {tempfile.gettempdir()}: {error.strerror or error}; "
@@ -48,4 +48,4 @@ class ArrayFile:
         """Return the arrays of an entry."""
         place, count = self._places[entry]
         self._file.seek(place)
-        return [np.load(self._file, allow_pickle=False) for _ in range(count)]
+        return [np.load(self._file) for _ in range(count)]

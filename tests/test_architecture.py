@@ -180,6 +180,9 @@ FORBIDDEN = {
         "mitoda.segmentation",
         "mitoda.adaptation",
     ],
+    "mitoda.contours": ["mitoda.volumes", "mitoda.coarse", "mitoda.networks", "mitoda.methods", *UP],
+    "mitoda.rings": ["mitoda.volumes", "mitoda.coarse", "mitoda.networks", "mitoda.methods", *UP],
+    "mitoda.finishing": ["mitoda.volumes", "mitoda.coarse", "mitoda.networks", "mitoda.methods", *UP],
     "mitoda.training": ["mitoda.adaptation", "mitoda.segmentation", "mitoda.scoring", "mitoda.datasets"],
 }
 """Who must not import whom: arrows point down, methods see no volume, metrics know neither files nor networks."""

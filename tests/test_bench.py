@@ -44,7 +44,8 @@ from mitoda.phantom import SOURCE, TARGET
 from mitoda.predictor import InferenceSettings
 from mitoda.report import LINES, Bar, bar_figure
 from mitoda.scoring import Scores, score_volumes
-from mitoda.segmentation import SegmentationSettings, segment_volume
+from mitoda.segmentation import segment_volume
+from mitoda.segmentation_settings import SegmentationSettings
 from mitoda.volumes import open_labels, open_volume, write_sections
 
 CPU = torch.device("cpu")

@@ -10,12 +10,9 @@ from mitoda import segmentation
 from mitoda.checkpoints import WeightsInfo
 from mitoda.errors import FileError, InputError
 from mitoda.plausibility import contrast_looks_inverted
-from mitoda.segmentation import (
-    SectionDone,
-    SegmentationSettings,
-    Segmented,
-    segment_volume,
-)
+from mitoda.predictor import InferenceSettings
+from mitoda.segmentation import SectionDone, Segmented, segment_volume
+from mitoda.segmentation_settings import SegmentationSettings
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
 
 CPU = torch.device("cpu")
@@ -58,7 +55,6 @@ def test_mask_and_probability_are_those_of_the_network_with_the_voxel_size(tmp_p
     events = run(volume, tmp_path, probability=tmp_path / "p.tif", threshold=0.6)
     from mitoda.geometry import Geometry
     from mitoda.inference import predict_sections
-    from mitoda.predictor import InferenceSettings
 
     plain = np.stack(
         list(
@@ -224,7 +220,7 @@ def test_a_run_is_resumed_only_as_what_it_was(tmp_path, change):
     elif change == "inverted":
         volume = open_volume(volume.array, voxel_size=SIZE, invert=True)
     else:
-        changes["inference"] = segmentation.InferenceSettings(tile=(16, 16))
+        changes["inference"] = InferenceSettings(tile=(16, 16))
     before = (tmp_path / "mask.tif.partial").read_bytes()
     with pytest.raises(InputError, match="other settings or weights"):
         run(volume, tmp_path, network, resume=True, **changes)

@@ -11,7 +11,8 @@ from mitoda.cli.terminal import Ticker, duration, say, stderr, warn
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from mitoda.segmentation import Notice, SectionDone, SegmentationSettings, Segmented
+    from mitoda.segmentation import Notice, SectionDone, Segmented
+    from mitoda.segmentation_settings import SegmentationSettings
     from mitoda.volumes import Volume, VoxelSize
 
 
@@ -104,12 +105,8 @@ def segment(
     from mitoda.inference import check_volume
     from mitoda.predictor import InferenceSettings
     from mitoda.scale_search import search_voxel_size
-    from mitoda.segmentation import (
-        SegmentationSettings,
-        Segmented,
-        check_outputs,
-        segment_volume,
-    )
+    from mitoda.segmentation import Segmented, segment_volume
+    from mitoda.segmentation_settings import SegmentationSettings, check_outputs
 
     stack = open_input(volume, voxel_size, axes, invert, dest)
     chosen_device = choose_device(device)
