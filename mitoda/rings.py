@@ -156,7 +156,7 @@ class Rings:
     def spread(self, shifts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Bring a map on the grid to the pixels of its section: each takes its grid cell's value."""
         rows, columns = self._cells_of_pixels(shape, shifts.shape)
-        return shifts[rows[:, None], columns[None, :]]
+        return shifts.take(rows, 0).take(columns, 1)
 
     def _known(self) -> Curves:
         """The curves; once all sections are taken in, they are added up."""
