@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVELS = np.arange(0.10, 0.901, 0.05)
-"""Levels of probability among which a boundary is sought."""
+LEVELS = np.concatenate([np.arange(0.10, 0.901, 0.05), [0.925, 0.95, 0.975]])
+"""Levels of probability among which a boundary is sought; a network that is too sure of itself has it near 1."""
 
 
 @dataclass(frozen=True)
