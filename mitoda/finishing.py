@@ -15,6 +15,9 @@ from mitoda.rings import Rings, grid_step
 PROBABILITY_LEVELS = 255
 """Probability maps are written, and wait, as uint8: probability × 255, rounded."""
 
+ON_RING = 0.5
+"""Probability that a boundary on its ring counts as, so that a higher threshold still gives a smaller mask."""
+
 
 def quantised(probability: np.ndarray) -> np.ndarray:
     """Return probabilities × 255, rounded, as uint8."""
@@ -84,6 +87,11 @@ class Finishing:
         """Whether `take` looks at grey values."""
         return self._rings is not None
 
+    @property
+    def moves_nothing(self) -> bool:
+        """Whether boundaries should be moved to their rings, and no ring stands out; once all have been taken."""
+        return self._rings is not None and self._rings.level() is None
+
     def waiting(self, probability: np.ndarray) -> np.ndarray:
         """As what a section waits, uint8: its probabilities where boundaries will move, else its mask, 0 and 255."""
         if self._rings is not None:
@@ -105,7 +113,7 @@ class Finishing:
     def finished(self, section: int, waiting: np.ndarray) -> np.ndarray:
         """What of a section is mitochondrion in the end, bool; once all have been taken."""
         if self._rings is not None:
-            shifts = self._rings.shifts(section, self._cells_of(waiting), self.threshold)
+            shifts = self._rings.shifts(section, self._cells_of(waiting), ON_RING)
             levels = ((self.threshold - shifts) * PROBABILITY_LEVELS).clip(1, None)  # of a cell's foreground
             return moved(waiting >= self._rings.spread(levels, waiting.shape), self.boundary, self.pixel)
         if self.min_size:

@@ -25,6 +25,12 @@ from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
 from mitoda.volumes.writing import partial_path, previous_path
 
 
+NO_RING = (
+    "no dark membrane stands out around what was found, so boundaries were left where the network puts them "
+    "(--no-snap says so from the start)"
+)
+
+
 @dataclass(frozen=True)
 class SectionDone:
     """One more section is segmented."""
@@ -114,7 +120,10 @@ def segment_volume(
         foreground=left / voxels,
         seconds=time.monotonic() - began,
         stride=geometry.stride(voxel_size, volume.shape[0]),
-        warnings=tuple(mask_warnings(volume, voxel_size, geometry, job.foreground / voxels, left / voxels)),
+        warnings=(
+            *mask_warnings(volume, voxel_size, geometry, job.foreground / voxels, left / voxels),
+            *((NO_RING,) if job.foreground and job.finishing.moves_nothing else ()),
+        ),
     )
 
 

@@ -60,6 +60,16 @@ def test_each_disc_ends_on_its_own_membrane():
         assert np.sqrt(area / np.pi) == pytest.approx(60 + 40 * (0.5 - level), abs=1.5)
 
 
+def test_a_threshold_still_counts():
+    """Above 0.5 the mask ends inside of the ring, below 0.5 outside, by as much as without one."""
+    images, probabilities = world([0.6])
+    radii = [
+        np.sqrt(finish(images, probabilities, threshold=threshold)[1].sum() / np.pi)
+        for threshold in (0.4, 0.5, 0.7)
+    ]
+    assert radii == pytest.approx([60, 56, 48], abs=1.5)
+
+
 def test_without_a_ring_nothing_moves():
     """In noise alone the darkest contour is at neither end by chance only; where all are alike, the network's stays."""
     images, probabilities = world([0.5], ring=False, noise=0.0)

@@ -156,6 +156,14 @@ def test_an_error_in_the_middle_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("snap", [False, True])
+def test_where_no_membrane_stands_out_that_is_said(snap, tmp_path):
+    """Not silently: the person asked for boundaries on membranes, by the weights at least."""
+    done = run(volume_of(), tmp_path, snap=snap)[-1]
+    assert isinstance(done, Segmented)
+    assert any("no dark membrane stands out" in warning for warning in done.warnings) == snap
+
+
+@pytest.mark.parametrize("snap", [False, True])
 def test_a_run_that_dies_in_its_second_pass_only_repeats_that(snap, tmp_path, monkeypatch):
     """The network does not run again: the first pass is complete; the result is the same."""
     volume = volume_of(10)
