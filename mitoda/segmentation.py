@@ -24,7 +24,6 @@ from mitoda.segmentation_settings import SegmentationSettings, check_outputs
 from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
 from mitoda.volumes.writing import partial_path, previous_path
 
-
 NO_RING = (
     "no dark membrane stands out around what was found, so boundaries were left where the network puts them "
     "(--no-snap says so from the start)"
