@@ -215,7 +215,7 @@ def _begin_round(run: Run, stream: BatchStream, target: UnlabelledPairs) -> Roun
         bfloat16=arithmetic.bfloat16,
         seed=run.settings.seed + run.round,
     )
-    labels = run.method.relabel(coarse, run.round, ImageBoundary(coarse, target.volume))
+    labels = run.method.relabel(coarse, ImageBoundary(coarse, target.volume))
     run.pseudo_labels = stream.pseudo_labels = labels
     run.method.network.load_state_dict(run.average.state_dict())
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())

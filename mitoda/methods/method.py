@@ -168,13 +168,12 @@ class Method(nn.Module):
     snap: bool = False
     """Whether those who segment with the weights move each boundary to its own dark ring; see `rings`."""
 
-    def relabel(self, coarse: CoarseVolume, round_number: int, boundary: TargetBoundary) -> PseudoLabels:
+    def relabel(self, coarse: CoarseVolume, boundary: TargetBoundary) -> PseudoLabels:
         """Turn the prediction of the adaptation volume into pseudo labels for the coming round.
 
         Parameters
         ----------
         coarse : CoarseVolume
-        round_number : int
         boundary : TargetBoundary
             Of that prediction.
         """

@@ -8,8 +8,8 @@ side, under the same strong draws. The loss is the paper's L_s on both,
 
     L = CE(s_i) + CE(s_i+m) + CE(r)  +  w [CE(s_j, p_j) + CE(s_j+n, p_j+n) + CE(r_j, p_j XOR p_j+n)],
 
-with the residual taught only where both pseudo labels are known. In the later rounds the level of probability that
-counts as the boundary is found in the target's own images: annotators draw along the outer membrane, where the image
+with the residual taught only where both pseudo labels are known. The level of probability that counts as the boundary
+is found in the target's own images: annotators draw along the outer membrane, where the image
 is darkest, so the level is taken whose contour is darkest, for the whole volume, for each mitochondrion and for each
 place along its boundary (`rings`). No label of the target enters anywhere.
 
@@ -53,16 +53,12 @@ class SelfTrainingSettings(MethodSettings):
     """w, of the target's loss."""
     smoothing: float = 15.0
     """Standard deviation of the Gaussian along the sections, nanometres."""
-    high: float = 0.6
-    """Probability from which a pixel is taught as mitochondrion, in rounds that are not calibrated."""
-    low: float = 0.35
-    """Probability below which a pixel is taught as background, in rounds that are not calibrated."""
-    calibrated_share: float = 0.75
-    """Share of the rounds, the last ones, whose level is found in the images."""
+    level: float = 0.6
+    """Probability from which a pixel is taught as mitochondrion where the images do not tell."""
     snap: bool = True
-    """Whether each place has a level of its own, in calibrated rounds and in `segment`."""
+    """Whether each place has a level of its own, in the rounds and in `segment`."""
     band: float = 0.25
-    """In calibrated rounds background lies this far below the level."""
+    """Background lies this far below the level; what is between is taught as neither."""
     smallest: float = 3e6
     """Components below this many nm³ (1,500 voxels of 20 × 20 × 5 nm) become background, here and in `segment`."""
 
@@ -100,21 +96,14 @@ class SelfTraining(Method):
         within = (progress - s.supervised_share) / length - (self.round_of(progress) - 1)
         return s.round_rate * max(1 - within, 0.0) ** 0.9
 
-    def is_calibrated(self, round_number: int) -> bool:
-        """Whether a round finds its level in the images."""
-        return round_number > self.settings.rounds * (1 - self.settings.calibrated_share)
-
-    def relabel(self, coarse: CoarseVolume, round_number: int, boundary: TargetBoundary) -> PseudoLabels:
+    def relabel(self, coarse: CoarseVolume, boundary: TargetBoundary) -> PseudoLabels:
         """Label the target anew from its smoothed prediction."""
         s = self.settings
-        high, low = s.high, s.low
-        if self.is_calibrated(round_number):
-            high = boundary.level(s.high)
-            low = high - s.band
-            if s.snap:
-                coarse = boundary.snapped(high)
-        kept = without_crumbs(coarse, high, s.smallest)
-        return PseudoLabels(kept, coarse.first_section, coarse.cell, low, high)
+        level = boundary.level(s.level)
+        if s.snap:
+            coarse = boundary.snapped(level)
+        kept = without_crumbs(coarse, level, s.smallest)
+        return PseudoLabels(kept, coarse.first_section, coarse.cell, level - s.band, level)
 
     def without_source(self) -> None:
         """The first round begins at once: there is nothing to learn from before it."""

@@ -17,6 +17,7 @@ from mitoda.patches import (
     warp_batch,
     warp_pseudo_labels,
 )
+from mitoda.relabelling import ImageBoundary
 from mitoda.volumes import ArrayVolume
 
 
@@ -92,21 +93,26 @@ def test_the_target_teaches_as_its_pseudo_labels_say():
     assert float(losses["target_residual"]) < 0.2
 
 
-def test_early_rounds_use_fixed_levels_and_late_ones_the_images():
-    """The first quarter of the rounds teaches from 0.6 and below 0.35, the others from the level found and 0.25 below
-    it, what has been moved there."""
+def test_levels_are_those_of_the_images():
+    """What has been moved to the level found is mitochondrion, and background lies 0.25 below it."""
     method = build("mitoda", rounds="4")
     volume = coarse(np.full((40, 40, 40), 170, np.uint8))
-    early = method.relabel(volume, 1, FixedBoundary(0.8))
-    late = method.relabel(volume, 2, FixedBoundary(0.8))
-    assert (early.low, early.high) == (0.35, 0.6)
-    assert (early.probabilities == 170).all()
-    assert (late.low, late.high) == pytest.approx((0.55, 0.8))
-    assert (late.probabilities == 204).all()
+    labels = method.relabel(volume, FixedBoundary(0.8))
+    assert (labels.low, labels.high) == pytest.approx((0.55, 0.8))
+    assert (labels.probabilities == 204).all()
     assert method.snap
     unmoved = build("mitoda", rounds="4", snap="no")
-    assert (unmoved.relabel(volume, 2, FixedBoundary(0.6)).probabilities == 170).all()
+    assert (unmoved.relabel(volume, FixedBoundary(0.6)).probabilities == 170).all()
     assert not unmoved.snap
+
+
+def test_where_the_images_do_not_tell_the_level_is_a_fixed_one():
+    """0.6, and background below 0.35, unless set otherwise."""
+    nothing = coarse(np.zeros((2, 40, 40), np.uint8))
+    boundary = ImageBoundary(nothing, ArrayVolume(np.zeros((2, 160, 160), np.uint8), (5.0, 5.0, 5.0)))
+    labels = build("mitoda").relabel(nothing, boundary)
+    assert (labels.low, labels.high) == pytest.approx((0.35, 0.6))
+    assert build("mitoda", level="0.7").relabel(nothing, boundary).high == pytest.approx(0.7)
 
 
 def test_small_components_are_taught_as_background():
@@ -114,7 +120,7 @@ def test_small_components_are_taught_as_background():
     probabilities = np.zeros((3, 30, 30), np.uint8)
     probabilities[1, 5, 5] = 255  # 2000 nm³
     probabilities[:, 10:25, 10:25] = 255  # 1.35e6 nm³, of a stack of 15 nm
-    labels = build("mitoda").relabel(coarse(probabilities), 1, FixedBoundary(0.6))
+    labels = build("mitoda", snap="no").relabel(coarse(probabilities), FixedBoundary(0.6))
     assert labels.probabilities[1, 5, 5] == 0
     assert (labels.probabilities[:, 10:25, 10:25] == 255).all()
 
