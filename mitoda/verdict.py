@@ -16,7 +16,7 @@ from mitoda.selection import (
     selection_scores,
 )
 
-SAMPLES = 6
+SAMPLES = 12
 """Places of the target that are looked at."""
 
 
@@ -48,13 +48,13 @@ class Verdict:
         if self.before is not None:
             found += f", {_share(self.before.foreground)} before"
             agree += f", {_number(self.before.agreement)} before"
-        return f"of the target, without labels: {found}; {agree}"
+        return f"at {SAMPLES} places of the target, without labels: {found}; {agree}"
 
     @property
     def warnings(self) -> list[str]:
         """What a person should look at before using the weights."""
         share = self.now.foreground
-        taken = f"{_share(share)} of the target is taken for mitochondrion"
+        taken = f"{_share(share)} of {SAMPLES} places of the target is taken for mitochondrion"
         advice = "check --voxel-size and --invert, and look at the pictures of the report"
         if share < EMPTY:
             return [f"the result is all but empty: {taken}; {advice}"]

@@ -16,7 +16,7 @@ def test_a_sentence_has_what_was_found_and_what_was_before():
     """From scratch there is no before; an agreement that does not exist is a dash."""
     now, before = Look(0.0631, 0.9234), Look(0.051, None)
     assert Verdict(now, None, 0.06).sentence == (
-        "of the target, without labels: foreground 6.31%; a section's two visits agree (Dice) 0.923"
+        "at 12 places of the target, without labels: foreground 6.31%; a section's two visits agree (Dice) 0.923"
     )
     assert "6.31%, 5.10% before; a section's two visits agree (Dice) 0.923, – before" in (
         Verdict(now, before, 0.06).sentence
@@ -27,10 +27,10 @@ def test_a_sentence_has_what_was_found_and_what_was_before():
 @pytest.mark.parametrize(
     ("share", "warning"),
     [
-        (0.0, "the result is all but empty: 0.00% of the target"),
-        (0.6, "60.00% of the target is taken for mitochondrion, more than any tissue has"),
-        (0.01, "1.00% of the target is taken for mitochondrion, and 6.00% of the source"),
-        (0.3, "30.00% of the target is taken for mitochondrion, and 6.00% of the source"),
+        (0.0, "the result is all but empty: 0.00% of 12 places"),
+        (0.6, "60.00% of 12 places of the target is taken for mitochondrion, more than any tissue has"),
+        (0.01, "1.00% of 12 places of the target is taken for mitochondrion, and 6.00% of the source"),
+        (0.3, "30.00% of 12 places of the target is taken for mitochondrion, and 6.00% of the source"),
     ],
 )
 def test_empty_flooded_and_implausible_results_are_warned_of(share, warning):
