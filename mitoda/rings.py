@@ -88,7 +88,7 @@ class Rings:
         self._sums: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
         self._places = ArrayFile()
-        """Of each section: grid cells with contours in them, and the sums and counts of these."""
+        """Of each section: places with contours in them, and the sums and counts of these."""
         self._window: OrderedDict[int, list[np.ndarray]] = OrderedDict()
         self._curves: Curves | None = None
 
@@ -216,7 +216,7 @@ class Rings:
         return np.where((same == component) & ~np.isnan(levels) & ~np.isnan(own), levels, own)
 
     def _near(self, section: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Cells with their sums and counts, weighted, of the sections near one."""
+        """Places with their sums and counts, weighted, of the sections near one."""
         sigma = NEAR_SECTIONS / self.thickness
         reach = math.floor(2 * sigma)
         for number in range(max(section - reach, 0), min(section + reach + 1, len(self._places))):

@@ -26,7 +26,7 @@ from mitoda.volumes.writing import partial_path, previous_path
 
 NO_RING = (
     "no dark membrane stands out around what was found, so boundaries were left where the network puts them "
-    "(--no-snap says so from the start)"
+    "(--no-snap does so without looking)"
 )
 
 
