@@ -79,6 +79,7 @@ def write_run_report(
         tables={"Geometry": _geometry_table(prepared)}
         | ({"The target, without labels": verdict.table()} if verdict is not None else {}),
         pictures=_pictures(prepared, finished.weights, device, bfloat16) if verdict is not None else (),
+        compared=None if prepared.start is None else ("now and before", "now only", "before only"),
         notes=notes,
     )
 

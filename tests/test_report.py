@@ -221,3 +221,17 @@ def test_report_without_training_has_no_curves(tmp_path):
     assert "<img" not in page
     assert "<th>weights</th><td>–</td>" in page
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_the_key_says_what_is_compared(tmp_path):
+    """Without a second mask one colour; with labels, or with what was before, three in their words."""
+    picture = [("", np.zeros((4, 4, 3), np.uint8))]
+    alone = write_report(tmp_path, "run", settings={}, pictures=picture).read_text(encoding="utf-8")
+    assert alone.count("■") == 1
+    words = ("now and before", "now only", "before only")
+    both = write_report(tmp_path, "run", settings={}, pictures=picture, compared=words).read_text(
+        encoding="utf-8"
+    )
+    assert both.count("■") == 3
+    assert all(word in both for word in words)
+    assert "labelled" not in both

@@ -31,6 +31,7 @@ def write_report(
     names: Sequence[str] | None = None,
     tables: Mapping[str, Mapping[str, object]] | None = None,
     pictures: Sequence[tuple[str, np.ndarray]] = (),
+    compared: tuple[str, str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write `report.html`, one page without any reference to other files, and `curves.png` beside it.
@@ -50,6 +51,8 @@ def write_report(
         Heading to a table of name to value: scores, data, device.
     pictures : sequence of (caption, picture), optional
         Overlays, uint8.
+    compared : (str, str, str), optional
+        What in the pictures is in both masks, in the first only and in the second only; None where each has one mask.
     notes : sequence of str, optional
         Paragraphs under the title, such as warnings.
 
@@ -67,7 +70,7 @@ def write_report(
         parts.append(f"<h2>Losses</h2>{figure('', curves, 'loss curves')}")
     if pictures:
         shown = "".join(figure(caption, picture, caption) for caption, picture in pictures)
-        parts.append(f'<h2>Pictures</h2>{colour_key()}<div class="pictures">{shown}</div>')
+        parts.append(f'<h2>Pictures</h2>{colour_key(compared)}<div class="pictures">{shown}</div>')
     parts.append(f"<h2>Settings</h2>{table(settings)}")
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -117,13 +120,12 @@ def figure(caption: str, picture: np.ndarray, description: str) -> str:
     return f'<figure><img alt="{html.escape(description)}" src="data:image/png;base64,{data}">{text}</figure>'
 
 
-def colour_key() -> str:
-    """What the colours of overlays mean."""
+def colour_key(compared: tuple[str, str, str] | None) -> str:
+    """What the colours of overlays mean; see `write_report`."""
     meanings = (
-        (PREDICTED, "predicted"),
-        (FOUND, "predicted and labelled"),
-        (FALSE_ALARM, "predicted only"),
-        (MISSED, "labelled only"),
+        [(PREDICTED, "predicted")]
+        if compared is None
+        else zip((FOUND, FALSE_ALARM, MISSED), compared, strict=True)
     )
     spans = (f'<span><b style="color:rgb{colour}">■</b> {meaning}</span>' for colour, meaning in meanings)
     return f'<p class="key">{"".join(spans)}</p>'
