@@ -152,6 +152,13 @@ class Draws(NamedTuple):
     target: Draw | None
 
 
+class Wanted(NamedTuple):
+    """The domains whose patches a step learns from."""
+
+    source: bool
+    target: bool
+
+
 def seeded(*numbers: int) -> Generator:
     """Return a CPU generator whose seed mixes all the numbers."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
@@ -273,6 +280,8 @@ class BatchStream:
         self.workers = workers
         self.pseudo_labels: PseudoLabels | None = None
         """Set by the loop when a method has labelled the target; from then on target batches carry them."""
+        self.wanted = Wanted(source=True, target=True)
+        """Set by the loop before each step; of a domain that is not wanted no batch is made."""
 
     def read(self, step: int) -> Draws:
         """Read what step `step` needs, of each domain."""
@@ -288,6 +297,7 @@ class BatchStream:
     def assemble(self, draws: Draws, step: int) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
         """Make the batch of a step from what was read for it."""
         s = self.settings
+        draws = self._wanted_of(draws)
         images, raw, coverage = None, None, None
         if draws.source is not None:
             images, coverage = warp_batch(draws.source, s.augmentation, self.device)
@@ -310,6 +320,14 @@ class BatchStream:
                 raise ValueError("the source has no labels")
             source = LabelledBatch(normalise(images, s.normalisation), coverage)
         return source, target
+
+    def _wanted_of(self, draws: Draws) -> Draws:
+        """Leave out what the step does not want: a twentieth of a step or more goes into warping patches."""
+        matched = self.wanted.source and self.settings.histogram_matching > 0
+        return Draws(
+            draws.source if self.wanted.source else None,
+            draws.target if self.wanted.target or matched else None,
+        )
 
     def batches(self, start: int) -> Iterator[tuple[LabelledBatch | None, UnlabelledBatch | None]]:
         """Yield the batches of steps `start`, `start` + 1, … without end; closing the iterator stops the threads."""

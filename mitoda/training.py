@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,6 +176,7 @@ def _loop(
             tally.since += run.seconds - tally.since if tally.steps == 0 else 0.0
         before = run.progress
         rate = run.set_learning_rates()
+        stream.wanted = run.method.wants(before)
         source, patches = next(batches)
         if source is None:
             tally.add(run.method.update_alone(patches, before))
@@ -232,16 +234,18 @@ class Tally:
         self.since = since
         self.steps = 0
         self._sums: dict[str, torch.Tensor] = {}
+        self._counts: Counter[str] = Counter()
 
     def add(self, losses: dict[str, torch.Tensor]) -> None:
         """Add the losses of one step."""
         self.steps += 1
         for name, loss in losses.items():
             self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+            self._counts[name] += 1
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each loss over the steps."""
-        return {name: float(value) / self.steps for name, value in self._sums.items()}
+        """Return the mean of each loss over the steps that had it: rounds begin within a line of the log."""
+        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
 
 def check_finite(losses: dict[str, float], step: int) -> None:

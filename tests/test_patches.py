@@ -15,6 +15,7 @@ from mitoda.patches import (
     LabelledPairs,
     UnlabelledBatch,
     UnlabelledPairs,
+    Wanted,
     read_batch,
     seeded,
     warp_batch,
@@ -143,6 +144,21 @@ def test_the_source_is_the_same_with_and_without_a_target():
     assert nothing is None
     assert torch.equal(with_target.images, alone.images)
     assert torch.equal(with_target.coverage, alone.coverage)
+
+
+def test_a_domain_that_is_not_wanted_makes_no_batch():
+    """The other's is what it would be beside it; a source that takes the target's grey values still does."""
+    source, target = take(stream(matching=1.0), 0, 1)[0]
+    alone = stream(matching=1.0)
+    alone.wanted = Wanted(source=False, target=True)
+    nothing, same = take(alone, 0, 1)[0]
+    assert nothing is None
+    assert torch.equal(target.images, same.images)
+    alone.wanted = Wanted(source=True, target=False)
+    assert torch.equal(take(alone, 0, 1)[0][0].images, source.images)
+    unmatched = stream(matching=0.0)
+    unmatched.wanted = Wanted(source=True, target=False)
+    assert take(unmatched, 0, 1)[0][1] is None
 
 
 def test_no_more_is_read_than_a_patch_needs():

@@ -9,6 +9,7 @@ from fakes import compact_weights
 
 from mitoda.checkpoints import WeightsInfo, load_weights
 from mitoda.methods import Arithmetic
+from mitoda.methods.self_training import SelfTraining
 from mitoda.patches import LabelledPairs, UnlabelledPairs
 from mitoda.training import Finished, RoundBegun, StepsDone, adapt
 from mitoda.training_settings import TrainingSettings
@@ -32,13 +33,13 @@ def run(tmp_path, source_phantom, target_phantom):
     """Train mitoda's method for eight steps: two on the source, then three rounds of two."""
     (source, labels), (target, _) = source_phantom, target_phantom
 
-    def train(name, resume=False, should_stop=lambda: False):
+    def train(name, resume=False, should_stop=lambda: False, **more):
         settings = TrainingSettings(
             method="mitoda",
             steps=8,
             patch=128,
             batch_size=1,
-            assignments={"supervised_share": "0.25", "rounds": "3", "smoothing": "15"},
+            assignments={"supervised_share": "0.25", "rounds": "3", "smoothing": "15", **more},
         )
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -69,6 +70,31 @@ def test_each_round_labels_the_target_anew(run):
     last = events[-1]
     assert isinstance(last, Finished)
     assert last.complete
+
+
+def test_rounds_after_those_of_the_source_learn_from_the_target_alone(run, monkeypatch):
+    """Two steps on the source, two on both, four on the target alone; the log averages each loss over its own steps."""
+    steps = []
+
+    def noting(name):
+        original = getattr(SelfTraining, name)
+
+        def step(self, *batches_and_progress):
+            losses = original(self, *batches_and_progress)
+            steps.append({key: float(value) for key, value in losses.items()})
+            return losses
+
+        return step
+
+    monkeypatch.setattr(SelfTraining, "update", noting("update"))
+    monkeypatch.setattr(SelfTraining, "update_alone", noting("update_alone"))
+    _, events = run("short", source_rounds="1")
+    assert ["first" in losses for losses in steps] == [True] * 4 + [False] * 4
+    assert ["target_first" in losses for losses in steps] == [False] * 2 + [True] * 6
+    (report,) = [event for event in events if isinstance(event, StepsDone)]
+    for name in ("first", "target_first"):
+        values = [losses[name] for losses in steps if name in losses]
+        assert report.losses[name] == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
 def test_without_a_source_the_first_round_begins_at_once(target_phantom, tmp_path):

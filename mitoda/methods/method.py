@@ -16,7 +16,7 @@ from torch.optim import AdamW, Optimizer
 from mitoda.coarse import CoarseVolume
 from mitoda.errors import InputError
 from mitoda.networks import Backbone, PairNetwork, PairOutput
-from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch
+from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,10 @@ class Method(nn.Module):
             )
         }
 
+    def wants(self, progress: float) -> Wanted:
+        """Say which domains the coming step learns from."""
+        return Wanted(source=True, target=self.needs_target)
+
     def update(
         self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
@@ -128,7 +132,7 @@ class Method(nn.Module):
         Parameters
         ----------
         source, target : batches
-            `target` is None where `needs_target` is false.
+            `target` is None where it is not wanted; without a source `update_alone` is asked instead.
         progress : float
             Share of the run that is done, 0 to 1.
 

@@ -36,7 +36,7 @@ from mitoda.methods.method import (
     total,
 )
 from mitoda.networks import Backbone, PairNetwork, PairOutput
-from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch
+from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class SelfTrainingSettings(MethodSettings):
     """Share of the run on the source alone."""
     rounds: int = 8
     """Times the target is labelled anew; each round takes an equal share of the rest."""
+    source_rounds: int = 8
+    """The first of them, in which the source is learnt from beside the target; the others take half as long a step."""
     round_rate: float = 0.5
     """Learning rate at the start of each round, as a factor of the first."""
     target_weight: float = 1.0
@@ -87,6 +89,11 @@ class SelfTraining(Method):
         share = (progress - s.supervised_share) / max(1 - s.supervised_share, 1e-9)
         return min(s.rounds, 1 + math.floor(share * s.rounds))
 
+    def wants(self, progress: float) -> Wanted:
+        """The source alone, then both, then the target alone."""
+        number = self.round_of(progress)
+        return Wanted(source=number <= self.settings.source_rounds, target=number > 0)
+
     def rate(self, progress: float) -> float:
         """Poly over the supervised part, and again, from a lower start, over each round."""
         s = self.settings
@@ -107,18 +114,18 @@ class SelfTraining(Method):
 
     def without_source(self) -> None:
         """The first round begins at once: there is nothing to learn from before it."""
-        self.settings = replace(self.settings, supervised_share=0.0)
+        self.settings = replace(self.settings, supervised_share=0.0, source_rounds=0)
 
     def update(
         self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
         """One step on the source and, once it has labels, on the target, in one batch."""
         labels = coverage_to_labels(source.coverage, self.network.grid)
-        pseudo = target_of(target).pseudo_labels
-        if pseudo is None:
+        patches = target_of(target) if self.wants(progress).target else None
+        if patches is None or patches.pseudo_labels is None:
             return self._learn(pair_cross_entropy(self.predict(source.images), labels))
-        B = len(labels)
-        output = self.predict(torch.cat([source.images, target_of(target).images]))
+        pseudo, B = patches.pseudo_labels, len(labels)
+        output = self.predict(torch.cat([source.images, patches.images]))
         losses = pair_cross_entropy(part(output, slice(0, B)), labels)
         return self._learn(losses | self._taught(part(output, slice(B, None)), pseudo), pseudo)
 

@@ -28,7 +28,7 @@ from mitoda.losses import (
 from mitoda.methods.companions import AuxiliaryHead
 from mitoda.methods.method import Arithmetic, Method, MethodSettings, detached, target_of, total
 from mitoda.networks import Backbone, PairNetwork, PairOutput
-from mitoda.patches import LabelledBatch, UnlabelledBatch
+from mitoda.patches import LabelledBatch, UnlabelledBatch, Wanted
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,14 @@ class TwoDomainMethod(Method):
         """Those that are on, by name."""
         return dict(self.judges.items())
 
+    def wants(self, progress: float) -> Wanted:
+        """Both domains, or the source alone where every loss on the target is switched off."""
+        return Wanted(source=True, target=self.looks_at_target)
+
     def update(
         self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
         """One step: source, target, discriminators; then all optimisers."""
-        patches = target_of(target)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         set_trainable(self.judges, False)
@@ -99,6 +102,7 @@ class TwoDomainMethod(Method):
         total(losses).backward()
 
         if self.looks_at_target:
+            patches = target_of(target)
             target_output = self.predict(patches.images, residual=self.reads_residual)
             target_losses = self.adversarial_losses(target_output)
             target_losses |= self.target_losses(target_output, patches.images, progress)

@@ -56,6 +56,15 @@ def test_rounds_follow_the_supervised_part_in_equal_shares():
     ]
 
 
+def test_the_source_is_left_after_its_rounds():
+    """Source alone, then both, then the target alone; without a source never both."""
+    method = build("mitoda", supervised_share="0.2", rounds="4", source_rounds="2")
+    wanted = [tuple(method.wants(p)) for p in (0.0, 0.19, 0.21, 0.59, 0.61, 1.0)]
+    assert wanted == [(True, False)] * 2 + [(True, True)] * 2 + [(False, True)] * 2
+    method.without_source()
+    assert all(tuple(method.wants(p)) == (False, True) for p in (0.0, 0.5, 1.0))
+
+
 def test_the_learning_rate_starts_anew_with_each_round():
     """It falls from 1 over the supervised part, and from the round's start over each round; never below 0."""
     method = build("mitoda", supervised_share="0.2", rounds="4", round_rate="0.5")
