@@ -3,15 +3,16 @@
 Inter-section consistency enforced over the whole stack. A network learns from the source alone first. Then, in rounds,
 its running average predicts the whole unlabelled volume; the probabilities are averaged over both visits of a section
 (DA-ISC) and smoothed along the section axis; what is sure becomes a pseudo label, what is not is ignored, components
-too small for a mitochondrion become background; and the network goes on with the source and the labelled target side by
-side, under the same strong draws. The loss is the paper's L_s on both,
+too small for a mitochondrion become background; and the network goes on with the labelled target, under strong draws.
+The loss is the paper's L_s, on the source or on the target with its pseudo labels p,
 
-    L = CE(s_i) + CE(s_i+m) + CE(r)  +  w [CE(s_j, p_j) + CE(s_j+n, p_j+n) + CE(r_j, p_j XOR p_j+n)],
+    L = CE(s_i) + CE(s_i+m) + CE(r)   or   w [CE(s_j, p_j) + CE(s_j+n, p_j+n) + CE(r_j, p_j XOR p_j+n)],
 
-with the residual taught only where both pseudo labels are known. The level of probability that counts as the boundary
-is found in the target's own images: annotators draw along the outer membrane, where the image
-is darkest, so the level is taken whose contour is darkest, for the whole volume, for each mitochondrion and for each
-place along its boundary (`rings`). No label of the target enters anywhere.
+with the residual taught only where both pseudo labels are known. The source can stay beside the target for some rounds
+(both losses are then added); rounds without it measured as good, at twice the speed. The level of probability that
+counts as the boundary is found in the target's own images: annotators draw along the outer membrane, where the image is
+darkest, so the level is taken whose contour is darkest, for the whole volume, for each mitochondrion and for each place
+along its boundary (`rings`). No label of the target enters anywhere.
 
 All lengths are nanometres: where sections are thick, smoothing fades out by itself.
 """
@@ -47,8 +48,8 @@ class SelfTrainingSettings(MethodSettings):
     """Share of the run on the source alone."""
     rounds: int = 8
     """Times the target is labelled anew; each round takes an equal share of the rest."""
-    source_rounds: int = 8
-    """The first of them, in which the source is learnt from beside the target; the others take half as long a step."""
+    source_rounds: int = 0
+    """The first so many of them learn from the source beside the target, in steps that take twice as long."""
     round_rate: float = 0.5
     """Learning rate at the start of each round, as a factor of the first."""
     target_weight: float = 1.0

@@ -61,6 +61,7 @@ def test_the_source_is_left_after_its_rounds():
     method = build("mitoda", supervised_share="0.2", rounds="4", source_rounds="2")
     wanted = [tuple(method.wants(p)) for p in (0.0, 0.19, 0.21, 0.59, 0.61, 1.0)]
     assert wanted == [(True, False)] * 2 + [(True, True)] * 2 + [(False, True)] * 2
+    assert tuple(build("mitoda").wants(0.3)) == (False, True)
     method.without_source()
     assert all(tuple(method.wants(p)) == (False, True) for p in (0.0, 0.5, 1.0))
 
