@@ -33,7 +33,8 @@ def test_it_ends_in_a_plausible_result_or_with_a_warning(steps, target, tmp_path
         image, label = draw_phantom(domain, shape, 3)
         for kind, array in (("", image), ("_mask", label)):
             write_sections(tmp_path / f"{name}{kind}.tif", array, array.shape, array.dtype, domain.voxel_size)
-    settings = TrainingSettings(method="mitoda", steps=steps, patch=192, ema_decay=0.9)
+    early = {"supervised_share": "0.25", "rounds": "8"}
+    settings = TrainingSettings(method="mitoda", steps=steps, patch=192, ema_decay=0.9, assignments=early)
     plan = AdaptationPlan(
         f"{tmp_path / 'source.tif'}:{tmp_path / 'source_mask.tif'}", str(tmp_path / "target.tif"), settings
     )

@@ -44,9 +44,9 @@ from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 class SelfTrainingSettings(MethodSettings):
     """Found on VNC III → Lucchi; `weights/README.md` has the log."""
 
-    supervised_share: float = 0.25
+    supervised_share: float = 0.6
     """Share of the run on the source alone."""
-    rounds: int = 8
+    rounds: int = 6
     """Times the target is labelled anew; each round takes an equal share of the rest."""
     source_rounds: int = 0
     """The first so many of them learn from the source beside the target, in steps that take twice as long."""

@@ -60,16 +60,16 @@ def step_seconds(data: Path, method: str, arithmetic: Arithmetic, steps: int) ->
         believed = np.random.default_rng(0).integers(0, 256, (sections, rows // 4, columns // 4), np.uint8)
         stream.pseudo_labels = PseudoLabels(believed, 0, (4.0, 4.0), 0.35, 0.6)
     run.method.train()
-    stream.wanted = run.method.wants(0.5)
+    stream.wanted = run.method.wants(0.9)
     batches = stream.batches(0)
     seconds = []
     for _ in range(steps + 6):
         began = time.perf_counter()
         source, target = next(batches)
         if source is None:
-            run.method.update_alone(target, 0.5)
+            run.method.update_alone(target, 0.9)
         else:
-            run.method.update(source, target, 0.5)
+            run.method.update(source, target, 0.9)
         run.update_average()
         if arithmetic.device.type == "cuda":
             torch.cuda.synchronize()

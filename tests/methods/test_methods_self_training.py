@@ -42,7 +42,7 @@ class FixedBoundary:
 
 
 def test_rounds_follow_the_supervised_part_in_equal_shares():
-    """A quarter on the source alone, then eight equal rounds; the last number holds to the end."""
+    """The supervised share on the source alone, then equal rounds; the last number holds to the end."""
     method = build("mitoda", supervised_share="0.2", rounds="4")
     assert [method.round_of(p) for p in (0.0, 0.19, 0.2, 0.39, 0.41, 0.79, 0.81, 1.0)] == [
         0,
@@ -61,7 +61,8 @@ def test_the_source_is_left_after_its_rounds():
     method = build("mitoda", supervised_share="0.2", rounds="4", source_rounds="2")
     wanted = [tuple(method.wants(p)) for p in (0.0, 0.19, 0.21, 0.59, 0.61, 1.0)]
     assert wanted == [(True, False)] * 2 + [(True, True)] * 2 + [(False, True)] * 2
-    assert tuple(build("mitoda").wants(0.3)) == (False, True)
+    assert tuple(build("mitoda").wants(0.59)) == (True, False)
+    assert tuple(build("mitoda").wants(0.61)) == (False, True)
     method.without_source()
     assert all(tuple(method.wants(p)) == (False, True) for p in (0.0, 0.5, 1.0))
 
@@ -93,12 +94,12 @@ def test_the_target_teaches_as_its_pseudo_labels_say():
     side = target.images.shape[-1] // 2
     labels = torch.full((1, 2, side, side), IGNORE)
     method = build("mitoda")
-    losses = method.update(source, UnlabelledBatch(target.images, labels), 0.5)
+    losses = method.update(source, UnlabelledBatch(target.images, labels), 0.9)
     assert float(losses["target_first"]) == 0.0
     assert float(losses["target_ignored"]) == 1.0
     labels[..., : side // 2], labels[..., side // 2 :] = 0, 1
     for _ in range(30):
-        losses = method.update(source, UnlabelledBatch(target.images, labels), 0.5)
+        losses = method.update(source, UnlabelledBatch(target.images, labels), 0.9)
     assert float(losses["target_first"]) < 0.2
     assert float(losses["target_residual"]) < 0.2
 
