@@ -178,10 +178,7 @@ def _loop(
         rate = run.set_learning_rates()
         stream.wanted = run.method.wants(before)
         source, patches = next(batches)
-        if source is None:
-            tally.add(run.method.update_alone(patches, before))
-        else:
-            tally.add(run.method.update(source, patches, before))
+        tally.add(run.method.step(source, patches, before))
         run.step += 1
         run.update_average()
         run.seconds = time.monotonic() - began

@@ -27,6 +27,7 @@ from mitoda.losses import cross_entropy, probabilities, rampup, xor_pseudo_label
 from mitoda.methods.method import Arithmetic, MethodSettings
 from mitoda.methods.two_domains import AdversarialSettings, TwoDomainMethod
 from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.patches import Wanted
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,9 @@ class Isc(TwoDomainMethod):
         self.add_discriminator("segmentation", PatchDiscriminator(2), rate, settings.segmentation_adversarial)
         self.add_discriminator("residual", PatchDiscriminator(2), rate, settings.residual_adversarial)
 
-    @property
-    def looks_at_target(self) -> bool:
-        """False in ablation (i), which is the source's L_s alone."""
-        return bool(self.judges) or bool(self.settings.consistency)
+    def wants(self, progress: float) -> Wanted:
+        """Both domains, or the source alone in ablation (i), which is the source's L_s alone."""
+        return Wanted(source=True, target=bool(self.judges) or bool(self.settings.consistency))
 
     def judged(self, output: PairOutput) -> dict[str, Tensor]:
         """Softmax maps of both masks for D_s, in one batch: its mean is half the sum of eq. 2; the residual for D_r."""

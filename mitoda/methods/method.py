@@ -6,7 +6,7 @@ with; whatever else a method needs (discriminators, decoders) lives beside it an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -29,8 +29,8 @@ class MethodSettings:
     """Gradients of each network are scaled down to this norm (DA-ISC: 1)."""
 
     @classmethod
-    def parse(cls, assignments: Mapping[str, str], base: Self | None = None) -> Self:
-        """Read `name=value` texts over the defaults (or over `base`).
+    def parse(cls, assignments: Mapping[str, str]) -> Self:
+        """Read `name=value` texts over the defaults.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class MethodSettings:
                 changes[name] = _parse(kind, text)
             except ValueError:
                 raise InputError(f"--set {name}={text}: '{text}' is not a {kind.__name__}") from None
-        return replace(base, **changes) if base is not None else cls(**changes)
+        return cls(**changes)
 
 
 def _parse(kind: type, text: str) -> Any:
@@ -124,6 +124,14 @@ class Method(nn.Module):
         """Say which domains the coming step learns from."""
         return Wanted(source=True, target=self.needs_target)
 
+    def step(
+        self, source: LabelledBatch | None, target: UnlabelledBatch | None, progress: float
+    ) -> dict[str, Tensor]:
+        """Take one step on what there is: `update`, or `update_alone` without a source."""
+        if source is None:
+            return self.update_alone(target, progress)
+        return self.update(source, target, progress)
+
     def update(
         self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
@@ -132,7 +140,7 @@ class Method(nn.Module):
         Parameters
         ----------
         source, target : batches
-            `target` is None where it is not wanted; without a source `update_alone` is asked instead.
+            `target` is None where it is not wanted.
         progress : float
             Share of the run that is done, 0 to 1.
 

@@ -28,7 +28,7 @@ from mitoda.losses import (
 from mitoda.methods.companions import AuxiliaryHead
 from mitoda.methods.method import Arithmetic, Method, MethodSettings, detached, target_of, total
 from mitoda.networks import Backbone, PairNetwork, PairOutput
-from mitoda.patches import LabelledBatch, UnlabelledBatch, Wanted
+from mitoda.patches import LabelledBatch, UnlabelledBatch
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,6 @@ class TwoDomainMethod(Method):
         """Those that are on, by name."""
         return dict(self.judges.items())
 
-    def wants(self, progress: float) -> Wanted:
-        """Both domains, or the source alone where every loss on the target is switched off."""
-        return Wanted(source=True, target=self.looks_at_target)
-
     def update(
         self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
@@ -101,7 +97,7 @@ class TwoDomainMethod(Method):
         losses = self.source_losses(source_output, labels, source.images, progress)
         total(losses).backward()
 
-        if self.looks_at_target:
+        if self.wants(progress).target:
             patches = target_of(target)
             target_output = self.predict(patches.images, residual=self.reads_residual)
             target_losses = self.adversarial_losses(target_output)
@@ -118,11 +114,6 @@ class TwoDomainMethod(Method):
         for optimizer in self.optimizers.values():
             optimizer.step()
         return detached(losses)
-
-    @property
-    def looks_at_target(self) -> bool:
-        """Whether a step runs the target at all; with every loss on it switched off it need not."""
-        return True
 
     def source_losses(
         self, output: PairOutput, labels: Tensor, images: Tensor, progress: float

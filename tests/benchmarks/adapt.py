@@ -66,10 +66,7 @@ def step_seconds(data: Path, method: str, arithmetic: Arithmetic, steps: int) ->
     for _ in range(steps + 6):
         began = time.perf_counter()
         source, target = next(batches)
-        if source is None:
-            run.method.update_alone(target, 0.9)
-        else:
-            run.method.update(source, target, 0.9)
+        run.method.step(source, target, 0.9)
         run.update_average()
         if arithmetic.device.type == "cuda":
             torch.cuda.synchronize()
