@@ -26,10 +26,18 @@ class Run:
         Saved with the weights; steps and seconds are filled in.
     folder : Path
         Gets `weights.safetensors`, `state.pt` and `log.jsonl`.
+    from_weights : bool
+        Whether the run begins (or began) from weights that know mitochondria; some methods then have other defaults.
     """
 
     def __init__(
-        self, settings: TrainingSettings, arithmetic: Arithmetic, info: WeightsInfo, folder: Path
+        self,
+        settings: TrainingSettings,
+        arithmetic: Arithmetic,
+        info: WeightsInfo,
+        folder: Path,
+        *,
+        from_weights: bool = False,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
@@ -42,7 +50,11 @@ class Run:
         self.round = 0
         self.pseudo_labels: PseudoLabels | None = None
         self.method: Method = build_method(
-            settings.method, settings.backbone, settings.assignments, arithmetic
+            settings.method,
+            settings.backbone,
+            settings.assignments,
+            arithmetic,
+            from_weights=from_weights,
         )
         self.average: PairNetwork = copy.deepcopy(self.method.network).requires_grad_(False).eval()
         for optimizer in self.method.optimizers.values():

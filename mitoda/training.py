@@ -113,7 +113,7 @@ def adapt(
     folder : Path
         Of the run; must exist.
     start : Path, optional
-        Weights of the same backbone to begin from, instead of from scratch.
+        Weights of the same backbone to begin from, instead of from scratch; given again to resume such a run.
     resume : bool
         Go on from the state in `folder`. With `settings.steps`, on the CPU with as many threads, the result is the
         same to the last bit as without the break; with `settings.minutes` the clock decides the schedule.
@@ -125,7 +125,7 @@ def adapt(
     MitodaError
         If a loss is no longer finite. What was last saved stays.
     """
-    run = Run(settings, arithmetic, info, folder)
+    run = Run(settings, arithmetic, info, folder, from_weights=start is not None)
     if source is None:
         run.method.without_source()
     if resume:

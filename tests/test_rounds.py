@@ -33,13 +33,14 @@ def run(tmp_path, source_phantom, target_phantom):
     """Train mitoda's method for eight steps: two on the source, then three rounds of two."""
     (source, labels), (target, _) = source_phantom, target_phantom
 
-    def train(name, resume=False, should_stop=lambda: False, **more):
+    def train(name, resume=False, should_stop=lambda: False, start=None, **more):
+        assignments = {"supervised_share": "0.25", "rounds": "3", "smoothing": "15", **more}
         settings = TrainingSettings(
             method="mitoda",
             steps=8,
             patch=128,
             batch_size=1,
-            assignments={"supervised_share": "0.25", "rounds": "3", "smoothing": "15", **more},
+            assignments={name: value for name, value in assignments.items() if value is not None},
         )
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -50,6 +51,7 @@ def run(tmp_path, source_phantom, target_phantom):
             folder,
             WeightsInfo("compact", (5.0, 5.0), 50.0),
             CPU,
+            start=start,
             resume=resume,
             should_stop=should_stop,
         )
@@ -95,6 +97,23 @@ def test_rounds_after_those_of_the_source_learn_from_the_target_alone(run, monke
     for name in ("first", "target_first"):
         values = [losses[name] for losses in steps if name in losses]
         assert report.losses[name] == pytest.approx(sum(values) / len(values), rel=1e-5)
+
+
+def test_from_weights_the_rounds_begin_at_once_beside_the_source(run, tmp_path):
+    """Nothing that the weights know is learnt anew, unless it is asked for; resumed, it is the same."""
+    start = tmp_path / "start.safetensors"
+    compact_weights(start, pixel=(5.0, 5.0), spacing=50.0)
+    whole, events = run("whole", start=start, supervised_share=None)
+    begun = [event.step for event in events if isinstance(event, RoundBegun)]
+    (report,) = [event for event in events if isinstance(event, StepsDone)]
+    assert begun == [0, 3, 6]
+    assert {"first", "target_first"} <= set(report.losses)
+    _, events = run("asked", start=start, source_rounds="0")
+    assert [event.step for event in events if isinstance(event, RoundBegun)] == [2, 4, 6]
+    broken, _ = run("broken", start=start, supervised_share=None, should_stop=Stop(4))
+    run("broken", start=start, supervised_share=None, resume=True)
+    expected, found = (load_weights(one / "weights.safetensors")[0].state_dict() for one in (whole, broken))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_without_a_source_the_first_round_begins_at_once(target_phantom, tmp_path):

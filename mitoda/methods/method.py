@@ -99,6 +99,8 @@ class Method(nn.Module):
     """Whether `update` wants target patches."""
     can_go_without_source: ClassVar[bool] = False
     """Whether it can learn from the target alone, from weights that know mitochondria."""
+    implied_by_start: ClassVar[Mapping[str, str]] = {}
+    """Settings of a run that begins from weights that know mitochondria, where `--set` does not say otherwise."""
     labels_from: ClassVar[str] = "source"
     """Whose labels it learns from; "target" for the oracle alone."""
 

@@ -74,7 +74,14 @@ def check_backbone(name: str, backbone: str) -> None:
         )
 
 
-def build_method(name: str, backbone: str, assignments: Mapping[str, str], arithmetic: Arithmetic) -> Method:
+def build_method(
+    name: str,
+    backbone: str,
+    assignments: Mapping[str, str],
+    arithmetic: Arithmetic,
+    *,
+    from_weights: bool = False,
+) -> Method:
     """Build a method with a fresh network on its device.
 
     Parameters
@@ -84,10 +91,13 @@ def build_method(name: str, backbone: str, assignments: Mapping[str, str], arith
     backbone : str
         See `networks.BACKBONES`.
     assignments : mapping of str to str
-        What `--set` gave; wins over what the preset implies.
+        What `--set` gave; wins over what the preset and the start imply.
+    from_weights : bool
+        Whether the run begins from weights that know mitochondria.
     """
     cls, implied = method_named(name)
     check_backbone(name, backbone)
-    settings = cls.Settings.parse({**implied, **assignments})
+    by_start = cls.implied_by_start if from_weights else {}
+    settings = cls.Settings.parse({**by_start, **implied, **assignments})
     network = build_network(backbone).to(arithmetic.device)
     return cls(network, backbone_named(backbone), settings, arithmetic).to(arithmetic.device)

@@ -18,6 +18,7 @@ All lengths are nanometres: where sections are thick, smoothing fades out by its
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -45,11 +46,12 @@ class SelfTrainingSettings(MethodSettings):
     """Found on VNC III → Lucchi; `weights/README.md` has the log."""
 
     supervised_share: float = 0.6
-    """Share of the run on the source alone."""
+    """Share of the run on the source alone; none in a run that begins from weights."""
     rounds: int = 6
     """Times the target is labelled anew; each round takes an equal share of the rest."""
     source_rounds: int = 0
-    """The first so many of them learn from the source beside the target, in steps that take twice as long."""
+    """The first so many of them learn from the source beside the target, in steps that take twice as long; six in a
+    run that begins from weights, for which the source would be of no use otherwise."""
     round_rate: float = 0.5
     """Learning rate at the start of each round, as a factor of the first."""
     target_weight: float = 1.0
@@ -72,6 +74,8 @@ class SelfTraining(Method):
     Settings: ClassVar[type[MethodSettings]] = SelfTrainingSettings
     title: ClassVar[str] = "mitoda: volumetric self-training"
     can_go_without_source: ClassVar[bool] = True
+    implied_by_start: ClassVar[Mapping[str, str]] = {"supervised_share": "0", "source_rounds": "6"}
+    """What the weights know is not learnt anew: rounds at once, with the source beside the target to keep it."""
 
     def __init__(
         self, network: PairNetwork, backbone: Backbone, settings: SelfTrainingSettings, arithmetic: Arithmetic
