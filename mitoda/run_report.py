@@ -64,6 +64,8 @@ def write_run_report(
         Of the page.
     """
     settings = asdict(plan)
+    if plan.source_free:
+        settings["source"] = None  # the plan holds the name that is the default; nothing of it was read
     shown = settings.pop("training")
     state = "complete" if finished.complete else "stopped before its end"
     notes = [

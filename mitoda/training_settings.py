@@ -57,6 +57,8 @@ class TrainingSettings:
             raise InputError(f"--keep is a number of checkpoints, 0 or more; got {self.keep}")
         if self.batch_size < 1:
             raise InputError(f"--batch-size must be at least 1; got {self.batch_size}")
+        if self.workers < 1:
+            raise InputError(f"--workers must be at least 1; got {self.workers}")
         check_backbone(self.method, self.backbone)
         multiple = 16 * backbone_named(self.backbone).grid
         # Two pixels at the coarsest level: of one alone, normalisation and discriminators could make nothing.

@@ -265,6 +265,8 @@ def test_a_report_of_a_run_that_began_from_weights_shows_what_changed(files, tmp
     assert page.count("data:image/png;base64") == 3
     assert page.count("before: green in both, red new, blue gone</figcaption>") == 3
     assert "5.00%" in page
+    alone = replace(plan_for(files, start=str(start)), source="unread.tif", source_free=True)
+    assert "unread.tif" not in write_run_report(alone, *arguments[1:]).read_text()
 
 
 def test_volumes_in_memory_can_be_cut_around_a_section():

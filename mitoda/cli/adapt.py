@@ -5,108 +5,137 @@ from typing import Annotated
 
 import typer
 
+from mitoda.cli.options import DestOption, DeviceOption, Lengths, PrecisionOption
 from mitoda.cli.training import run_plan
 
-VoxelSizeOption = tuple[float, float, float]
 DEFAULT_MINUTES = 30.0
 DEFAULT_SOURCE = "vnc3"
 MAY_CHANGE = ("resume", "steps", "minutes", "device")
 """Options that can be given with --resume."""
 
+TargetOption = Annotated[
+    str | None, typer.Option(help="Unlabelled volume: a path, or a fetched data set (lucchi:testing).")
+]
+SourcesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        help="Labelled volume: a fetched data set, or IMAGES:LABELS; give it again for more. "
+        f"Default: {DEFAULT_SOURCE}.",
+    ),
+]
+OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WEIGHTS",
+        help="Begin from these weights (a bundled name, a file, a run). Default: the bundled ones for a stack of "
+        "your own with the default source, method and backbone; for fetched data sets none.",
+    ),
+]
+SourceFreeOption = Annotated[
+    bool,
+    typer.Option(
+        "--source-free", help="Adapt to the target alone, from the weights of --start (or bundled ones)."
+    ),
+]
+FromScratchOption = Annotated[
+    bool, typer.Option("--from-scratch", help="Begin from freshly drawn weights in any case.")
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        help="mitoda, isc (DA-ISC; its ablation: isc-i … isc-v), da-vsn, damt-net, ualr, adaptsegnet, dann, y-net, "
+        "source-only or oracle."
+    ),
+]
+BackboneOption = Annotated[str, typer.Option(help="compact, codetection, rsunet or unet.")]
+MinutesOption = Annotated[
+    float | None, typer.Option(help=f"Length of the run. Default {DEFAULT_MINUTES:.0f}, unless --steps.")
+]
+StepsOption = Annotated[
+    int | None, typer.Option(help="Length of the run in steps; repeats exactly on a CPU.")
+]
+AssignmentsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
+]
+BatchSizeOption = Annotated[int, typer.Option(help="Pairs of each domain in a step.")]
+PatchOption = Annotated[int, typer.Option(help="Side of the patches, in working pixels.")]
+ScheduleOption = Annotated[str, typer.Option(help="poly, cosine or constant.")]
+EmaOption = Annotated[float, typer.Option(help="Decay of the averaged weights, which are those saved.")]
+AugmentationOption = Annotated[
+    str, typer.Option(help="strong, wide (strong at a larger range of scales), paper or none.")
+]
+HistogramMatchingOption = Annotated[
+    float, typer.Option(help="Share of steps in which the source takes the target's grey values.")
+]
+SourceVoxelSizeOption = Annotated[
+    Lengths | None, typer.Option(metavar="Z Y X", help="Nanometres; overrules the metadata.")
+]
+TargetVoxelSizeOption = Annotated[
+    Lengths | None,
+    typer.Option(
+        "--target-voxel-size", "--voxel-size", metavar="Z Y X", help="Nanometres; overrules the metadata."
+    ),
+]
+SourceStrideOption = Annotated[int | None, typer.Option(help="Sections between the two of a pair.")]
+TargetStrideOption = Annotated[int | None, typer.Option(help="The same of the target.")]
+PixelOption = Annotated[
+    float | None, typer.Option(help="Working pixel size in nanometres. Default: the target's.")
+]
+SpacingOption = Annotated[
+    float | None, typer.Option(help="Distance of a pair in nanometres. Default: the thicker sections'.")
+]
+InvertOption = Annotated[bool, typer.Option("--invert", help="The target's contrast is inverted.")]
+WorkersOption = Annotated[int, typer.Option(help="Threads that read patches.")]
+SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
+KeepOption = Annotated[
+    int,
+    typer.Option(help="Also keep so many checkpoints along the way, with label-free scores in the log."),
+]
+ResumeOption = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Go on with a run; --minutes or --steps extend it.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run in the same folder.")]
+
 
 def adapt(
     context: typer.Context,
-    target: Annotated[
-        str | None, typer.Option(help="Unlabelled volume: a path, or a fetched data set (lucchi:testing).")
-    ] = None,
-    sources: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source",
-            help="Labelled volume: a fetched data set, or IMAGES:LABELS; give it again for more. "
-            f"Default: {DEFAULT_SOURCE}.",
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")] = Path("run"),
-    start: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WEIGHTS",
-            help="Begin from these weights (a bundled name, a file, a run). Default: the bundled ones for a stack of "
-            "your own with the default source, method and backbone; for fetched data sets none.",
-        ),
-    ] = None,
-    source_free: Annotated[
-        bool,
-        typer.Option(
-            "--source-free", help="Adapt to the target alone, from the weights of --start (or bundled ones)."
-        ),
-    ] = False,
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Begin from freshly drawn weights in any case.")
-    ] = False,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="mitoda, isc (DA-ISC; its ablation: isc-i … isc-v), da-vsn, damt-net, ualr, adaptsegnet, dann, y-net, "
-            "source-only or oracle."
-        ),
-    ] = "mitoda",
-    backbone: Annotated[str, typer.Option(help="compact, codetection, rsunet or unet.")] = "compact",
-    minutes: Annotated[
-        float | None, typer.Option(help=f"Length of the run. Default {DEFAULT_MINUTES:.0f}, unless --steps.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Length of the run in steps; repeats exactly on a CPU.")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Pairs of each domain in a step.")] = 2,
-    patch: Annotated[int, typer.Option(help="Side of the patches, in working pixels.")] = 512,
-    schedule: Annotated[str, typer.Option(help="poly, cosine or constant.")] = "poly",
-    ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are those saved.")] = 0.995,
-    augmentation: Annotated[
-        str, typer.Option(help="strong, wide (strong at a larger range of scales), paper or none.")
-    ] = "strong",
-    histogram_matching: Annotated[
-        float, typer.Option(help="Share of steps in which the source takes the target's grey values.")
-    ] = 0.0,
-    source_voxel_size: Annotated[
-        VoxelSizeOption | None, typer.Option(metavar="Z Y X", help="Nanometres; overrules the metadata.")
-    ] = None,
-    target_voxel_size: Annotated[
-        VoxelSizeOption | None,
-        typer.Option(
-            "--target-voxel-size", "--voxel-size", metavar="Z Y X", help="Nanometres; overrules the metadata."
-        ),
-    ] = None,
-    source_stride: Annotated[int | None, typer.Option(help="Sections between the two of a pair.")] = None,
-    target_stride: Annotated[int | None, typer.Option(help="The same of the target.")] = None,
-    pixel: Annotated[
-        float | None, typer.Option(help="Working pixel size in nanometres. Default: the target's.")
-    ] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Distance of a pair in nanometres. Default: the thicker sections'.")
-    ] = None,
-    invert: Annotated[bool, typer.Option("--invert", help="The target's contrast is inverted.")] = False,
-    dest: Annotated[str | None, typer.Option(help="Where the fetched data sets lie.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Threads that read patches.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    keep: Annotated[
-        int,
-        typer.Option(help="Also keep so many checkpoints along the way, with label-free scores in the log."),
-    ] = 0,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run; --minutes or --steps extend it.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run in the same folder.")] = False,
+    target: TargetOption = None,
+    sources: SourcesOption = None,
+    out: OutOption = Path("run"),
+    start: StartOption = None,
+    source_free: SourceFreeOption = False,
+    from_scratch: FromScratchOption = False,
+    method: MethodOption = "mitoda",
+    backbone: BackboneOption = "compact",
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    assignments: AssignmentsOption = None,
+    batch_size: BatchSizeOption = 2,
+    patch: PatchOption = 512,
+    schedule: ScheduleOption = "poly",
+    ema: EmaOption = 0.995,
+    augmentation: AugmentationOption = "strong",
+    histogram_matching: HistogramMatchingOption = 0.0,
+    source_voxel_size: SourceVoxelSizeOption = None,
+    target_voxel_size: TargetVoxelSizeOption = None,
+    source_stride: SourceStrideOption = None,
+    target_stride: TargetStrideOption = None,
+    pixel: PixelOption = None,
+    spacing: SpacingOption = None,
+    invert: InvertOption = False,
+    dest: DestOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: WorkersOption = 2,
+    seed: SeedOption = 0,
+    keep: KeepOption = 0,
+    resume: ResumeOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network for your volume: labels from the source, images of both, no label of the target."""
     from mitoda.adaptation import AdaptationPlan, extended, load_plan
-    from mitoda.errors import InputError
     from mitoda.training_settings import TrainingSettings
 
     if resume is not None:
@@ -115,12 +144,7 @@ def adapt(
         return
     if target is None:
         raise typer.BadParameter("give the volume to adapt to: --target my_stack.tif", param_hint="--target")
-    if steps is None and minutes is None:
-        minutes = DEFAULT_MINUTES
     start = choose_start(context, target, start, source_free=source_free, from_scratch=from_scratch)
-    pairs = dict(_assignment(text) for text in assignments or [])
-    if workers < 1:
-        raise InputError(f"--workers must be at least 1; got {workers}")
     source, *more_sources = sources or [DEFAULT_SOURCE]
     plan = AdaptationPlan(
         source=source,
@@ -130,7 +154,7 @@ def adapt(
             method=method,
             backbone=backbone,
             steps=steps,
-            minutes=minutes,
+            minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
             batch_size=batch_size,
             patch=patch,
             schedule=schedule,
@@ -140,7 +164,7 @@ def adapt(
             seed=seed,
             workers=workers,
             keep=keep,
-            assignments=pairs,
+            assignments=dict(_assignment(text) for text in assignments or []),
         ),
         start=start,
         source_free=source_free,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mitoda.cli.options import DestOption, DeviceOption, Lengths
 from mitoda.cli.terminal import Ticker, duration, say, stdout, stopping_politely, warn
 
 if TYPE_CHECKING:
@@ -16,61 +17,75 @@ if TYPE_CHECKING:
     from mitoda.bench import BenchSettings, BenchTable, Event, Failed, Skipped, Task
     from mitoda.bench.entry import Result
 
-VoxelSizeOption = tuple[float, float, float]
 NAMES = {"average_precision": "AP", "f1": "F1", "mcc": "MCC", "iou": "IoU"}
 
 
+TaskOption = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TASK",
+        help="vnc3-lucchi-s1, vnc3-lucchi-s2, mitoem-r-h, mitoem-h-r or phantom; or give your own volumes.",
+    ),
+]
+MethodsOption = Annotated[str, typer.Option(help="all, or a list with commas: isc,source-only.")]
+MinutesOption = Annotated[
+    float | None, typer.Option(help="Length of each training. Default 30, of phantom a few seconds.")
+]
+StepsOption = Annotated[int | None, typer.Option(help="The same in steps.")]
+SeedsOption = Annotated[int, typer.Option(help="How many seeds; the table has mean and spread.")]
+BackboneOption = Annotated[str, typer.Option(help="compact or codetection, the same for every method.")]
+OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder of all benches.")]
+SourceOption = Annotated[
+    str | None, typer.Option(help="Your own task: labelled volume, a data set or IMAGES:LABELS.")
+]
+TargetOption = Annotated[str | None, typer.Option(help="Your own task: the volume to adapt to.")]
+TestOption = Annotated[
+    str | None, typer.Option(help="Your own task: the held-out volume. Default: the target itself.")
+]
+LabelsOption = Annotated[
+    str | None, typer.Option(help="Your own task: labels of the volume that is scored; for scoring only.")
+]
+SourceVoxelSizeOption = Annotated[
+    Lengths | None, typer.Option(metavar="Z Y X", help="Nanometres; overrules the metadata.")
+]
+TargetVoxelSizeOption = Annotated[
+    Lengths | None, typer.Option(metavar="Z Y X", help="The same of target and test.")
+]
+KeepOption = Annotated[
+    int,
+    typer.Option(help="Keep and score so many checkpoints of each training, to study label-free selection."),
+]
+ShowBestOption = Annotated[
+    bool, typer.Option("--show-best", help="Also show the checkpoint that the test labels would choose.")
+]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
+CsvOption = Annotated[Path | None, typer.Option(help="Write one line per method.")]
+FigureOption = Annotated[Path | None, typer.Option(help="Write bars of F1, ours and the paper's (.png).")]
+PatchOption = Annotated[int | None, typer.Option(help="Side of the patches, in working pixels.")]
+
+
 def bench(
-    task: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="TASK",
-            help="vnc3-lucchi-s1, vnc3-lucchi-s2, mitoem-r-h, mitoem-h-r or phantom; or give your own volumes.",
-        ),
-    ] = None,
-    methods: Annotated[str, typer.Option(help="all, or a list with commas: isc,source-only.")] = "all",
-    minutes: Annotated[
-        float | None, typer.Option(help="Length of each training. Default 30, of phantom a few seconds.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="The same in steps.")] = None,
-    seeds: Annotated[int, typer.Option(help="How many seeds; the table has mean and spread.")] = 1,
-    backbone: Annotated[
-        str, typer.Option(help="compact or codetection, the same for every method.")
-    ] = "compact",
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of all benches.")] = Path("bench"),
-    source: Annotated[
-        str | None, typer.Option(help="Your own task: labelled volume, a data set or IMAGES:LABELS.")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Your own task: the volume to adapt to.")] = None,
-    test: Annotated[
-        str | None, typer.Option(help="Your own task: the held-out volume. Default: the target itself.")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Your own task: labels of the volume that is scored; for scoring only.")
-    ] = None,
-    source_voxel_size: Annotated[
-        VoxelSizeOption | None, typer.Option(metavar="Z Y X", help="Nanometres; overrules the metadata.")
-    ] = None,
-    target_voxel_size: Annotated[
-        VoxelSizeOption | None, typer.Option(metavar="Z Y X", help="The same of target and test.")
-    ] = None,
-    keep: Annotated[
-        int,
-        typer.Option(
-            help="Keep and score so many checkpoints of each training, to study label-free selection."
-        ),
-    ] = 0,
-    show_best: Annotated[
-        bool, typer.Option("--show-best", help="Also show the checkpoint that the test labels would choose.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    csv: Annotated[Path | None, typer.Option(help="Write one line per method.")] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="Write bars of F1, ours and the paper's (.png).")
-    ] = None,
-    patch: Annotated[int | None, typer.Option(help="Side of the patches, in working pixels.")] = None,
-    dest: Annotated[str | None, typer.Option(help="Where the fetched data sets lie.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    task: TaskOption = None,
+    methods: MethodsOption = "all",
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    seeds: SeedsOption = 1,
+    backbone: BackboneOption = "compact",
+    out: OutOption = Path("bench"),
+    source: SourceOption = None,
+    target: TargetOption = None,
+    test: TestOption = None,
+    labels: LabelsOption = None,
+    source_voxel_size: SourceVoxelSizeOption = None,
+    target_voxel_size: TargetVoxelSizeOption = None,
+    keep: KeepOption = 0,
+    show_best: ShowBestOption = False,
+    as_json: AsJsonOption = False,
+    csv: CsvOption = None,
+    figure: FigureOption = None,
+    patch: PatchOption = None,
+    dest: DestOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train methods, score each on a held-out half, and print the paper's numbers beside ours."""
     import json
@@ -118,8 +133,8 @@ def _choose_task(
     target: str | None,
     test: str | None,
     labels: str | None,
-    source_voxel_size: VoxelSizeOption | None,
-    target_voxel_size: VoxelSizeOption | None,
+    source_voxel_size: Lengths | None,
+    target_voxel_size: Lengths | None,
     *,
     out: Path,
     dest: str | None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mitoda.cli.options import DeviceOption
 from mitoda.cli.terminal import say
 
 SEED = 5
@@ -18,7 +19,7 @@ def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("mitoda-demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
     steps: Annotated[int, typer.Option(help="Steps of training.")] = STEPS,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Adapt, segment and score on two synthetic volumes, offline, within three minutes."""
     from mitoda.adaptation import AdaptationPlan

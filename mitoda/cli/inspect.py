@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from mitoda.cli.options import DestOption
 from mitoda.cli.terminal import stdout
 
 
@@ -14,7 +15,7 @@ def inspect(
     axes: Annotated[
         str | None, typer.Option(help="Axes as stored, e.g. ZYX; overrules the metadata.")
     ] = None,
-    dest: Annotated[str | None, typer.Option(help="Where the fetched data sets lie.")] = None,
+    dest: DestOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how mitoda reads a stack: shape, type, voxel size, grey values, contrast."""

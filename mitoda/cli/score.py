@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mitoda.cli.options import DestOption
 from mitoda.cli.terminal import say, stderr, stdout
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def score(
     csv: Annotated[Path | None, typer.Option(help="Write one line per section.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     workers: Annotated[int, typer.Option(help="Sections scored at the same time.")] = 2,
-    dest: Annotated[str | None, typer.Option(help="Where the fetched data sets lie.")] = None,
+    dest: DestOption = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Compare a prediction with labels: AP, F1, MCC and IoU per section, their mean, and pooled."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mitoda.cli.options import DestOption, DeviceOption, Lengths, PrecisionOption
 from mitoda.cli.terminal import Ticker, duration, say, stderr, warn
 
 if TYPE_CHECKING:
@@ -16,86 +17,103 @@ if TYPE_CHECKING:
     from mitoda.volumes import Volume, VoxelSize
 
 
+VolumeOption = Annotated[
+    str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")
+]
+OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Mask to write (.tif).")]
+WeightsOption = Annotated[
+    str, typer.Option(help="A bundled name ('mitoda weights' lists them) or a .safetensors file.")
+]
+ProbabilityOption = Annotated[
+    Path | None, typer.Option(help="Also write the probability map (.tif, uint8, × 255).")
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(help="Probability from which a pixel is mitochondrion. Default: the weights'."),
+]
+MinSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Drop components of fewer voxels, joined through sections; 0 keeps all. Default: the weights'."
+    ),
+]
+SnapOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--snap/--no-snap",
+        help="Move each mitochondrion's boundary to its own dark membrane, or leave it. Default: the weights'.",
+    ),
+]
+BoundaryOption = Annotated[
+    float,
+    typer.Option(
+        metavar="NM",
+        help="Move the mask's boundary outward by nanometres (inward: negative).",
+    ),
+]
+TtaOption = Annotated[bool, typer.Option("--tta", help="Average four mirrored views; four times slower.")]
+TileOption = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="ROWS COLUMNS",
+        help="Predict in tiles of working pixels. Default: whole sections if they fit.",
+    ),
+]
+OverlapOption = Annotated[int, typer.Option(help="Working pixels that tiles share.")]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(help="Pairs computed together. Default: what fits the memory; on a CPU 1.")
+]
+CompiledOption = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Let torch.compile fuse the network's layers first, which takes a minute or so."
+    ),
+]
+SmoothOption = Annotated[
+    float | None,
+    typer.Option(metavar="NM", help="Smoothing along the sections (σ, nanometres). Default: the weights'."),
+]
+StackVoxelSizeOption = Annotated[
+    Lengths | None,
+    typer.Option(
+        metavar="Z Y X", help="Nanometres; overrules the metadata. Where neither says it, it is searched."
+    ),
+]
+AxesOption = Annotated[
+    str | None, typer.Option(help="Axes as stored, e.g. ZYX or YXZ; overrules the metadata.")
+]
+InvertOption = Annotated[bool, typer.Option("--invert", help="The contrast is inverted (membranes bright).")]
+MaskValueOption = Annotated[int, typer.Option(help="Value of foreground in the mask.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only warnings.")]
+
+
 def segment(
-    volume: Annotated[
-        str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Mask to write (.tif).")],
-    weights: Annotated[
-        str, typer.Option(help="A bundled name ('mitoda weights' lists them) or a .safetensors file.")
-    ] = "default",
-    probability: Annotated[
-        Path | None, typer.Option(help="Also write the probability map (.tif, uint8, × 255).")
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Probability from which a pixel is mitochondrion. Default: the weights'."),
-    ] = None,
-    min_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Drop components of fewer voxels, joined through sections; 0 keeps all. Default: the weights'."
-        ),
-    ] = None,
-    snap: Annotated[
-        bool | None,
-        typer.Option(
-            "--snap/--no-snap",
-            help="Move each mitochondrion's boundary to its own dark membrane, or leave it. Default: the weights'.",
-        ),
-    ] = None,
-    boundary: Annotated[
-        float,
-        typer.Option(
-            metavar="NM",
-            help="Move the mask's boundary outward by nanometres (inward: negative).",
-        ),
-    ] = 0.0,
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average four mirrored views; four times slower.")
-    ] = False,
-    tile: Annotated[
-        tuple[int, int] | None,
-        typer.Option(
-            metavar="ROWS COLUMNS",
-            help="Predict in tiles of working pixels. Default: whole sections if they fit.",
-        ),
-    ] = None,
-    overlap: Annotated[int, typer.Option(help="Working pixels that tiles share.")] = 128,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Pairs computed together. Default: what fits the memory; on a CPU 1.")
-    ] = None,
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help="Let torch.compile fuse the network's layers first, which takes a minute or so."
-        ),
-    ] = False,
-    smooth: Annotated[
-        float | None,
-        typer.Option(
-            metavar="NM", help="Smoothing along the sections (σ, nanometres). Default: the weights'."
-        ),
-    ] = None,
-    voxel_size: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X", help="Nanometres; overrules the metadata. Where neither says it, it is searched."
-        ),
-    ] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="Axes as stored, e.g. ZYX or YXZ; overrules the metadata.")
-    ] = None,
-    invert: Annotated[
-        bool, typer.Option("--invert", help="The contrast is inverted (membranes bright).")
-    ] = False,
-    mask_value: Annotated[int, typer.Option(help="Value of foreground in the mask.")] = 255,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    dest: Annotated[str | None, typer.Option(help="Where the fetched data sets lie.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only warnings.")] = False,
+    volume: VolumeOption,
+    output: OutputOption,
+    weights: WeightsOption = "default",
+    probability: ProbabilityOption = None,
+    threshold: ThresholdOption = None,
+    min_size: MinSizeOption = None,
+    snap: SnapOption = None,
+    boundary: BoundaryOption = 0.0,
+    tta: TtaOption = False,
+    tile: TileOption = None,
+    overlap: OverlapOption = 128,
+    batch_size: BatchSizeOption = None,
+    compiled: CompiledOption = False,
+    smooth: SmoothOption = None,
+    voxel_size: StackVoxelSizeOption = None,
+    axes: AxesOption = None,
+    invert: InvertOption = False,
+    mask_value: MaskValueOption = 255,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    dest: DestOption = None,
+    overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write the mask of the mitochondria in a stack."""
     from mitoda.bundled import find_weights

@@ -18,6 +18,9 @@ from mitoda.errors import InputError
 from mitoda.networks import Backbone, PairNetwork, PairOutput
 from mitoda.patches import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 
+KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
+"""Types of settings in a person's words."""
+
 
 @dataclass(frozen=True)
 class MethodSettings:
@@ -46,7 +49,7 @@ class MethodSettings:
             try:
                 changes[name] = _parse(kind, text)
             except ValueError:
-                raise InputError(f"--set {name}={text}: '{text}' is not a {kind.__name__}") from None
+                raise InputError(f"--set {name}={text}: '{text}' is not {KINDS[kind]}") from None
         return cls(**changes)
 
 

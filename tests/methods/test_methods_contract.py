@@ -218,8 +218,12 @@ def test_unknown_names_are_refused_with_the_known_ones():
         method_named("icc")
     with pytest.raises(InputError, match=r"no setting 'consistancy'.*consistency"):
         build("isc", consistancy="1")
-    with pytest.raises(InputError, match="'much' is not a float"):
+    with pytest.raises(InputError, match="'much' is not a number"):
         build("isc", consistency="much")
+    with pytest.raises(InputError, match=r"--set rounds=2\.5: '2\.5' is not a whole number"):
+        build("mitoda", rounds="2.5")
+    with pytest.raises(InputError, match="'perhaps' is not yes or no"):
+        build("mitoda", snap="perhaps")
 
 
 @pytest.mark.parametrize("name", list(METHODS))
