@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mitoda.phantom import SOURCE, TARGET, draw_phantom
+from mitoda.synthetic import SOURCE, TARGET, draw_phantom
 from mitoda.volumes import ArrayVolume
 
 REAL_DATA = Path(os.environ.get("MITODA_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mitoda.checkpoints import WeightsInfo, save_weights
-from mitoda.networks import (
+from mitoda.models.pair_networks import (
     BACKBONES,
     Backbone,
     PairNetwork,
@@ -18,6 +17,7 @@ from mitoda.networks import (
     Widths,
     build_network,
 )
+from mitoda.models.weights import WeightsInfo, save_weights
 from mitoda.volumes import Volume
 from mitoda.volumes.volume import EVERYTHING
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from mitoda.adaptation import AdaptationPlan, prepare
-from mitoda.bundled import find_weights
-from mitoda.checkpoints import load_weights
-from mitoda.devices import choose_bfloat16
-from mitoda.geometry import Geometry
-from mitoda.inference import predict_sections
+from mitoda.data.geometry import Geometry
+from mitoda.inference.device import choose_bfloat16
+from mitoda.inference.predictor import InferenceSettings, SectionPredictor
+from mitoda.inference.streaming import predict_sections
 from mitoda.methods import Arithmetic
-from mitoda.networks import backbone_named, build_network
-from mitoda.phantom import SOURCE, TARGET, draw_phantom
-from mitoda.predictor import InferenceSettings, SectionPredictor
-from mitoda.training import Finished, StepsDone, adapt
-from mitoda.training_settings import TrainingSettings
+from mitoda.models.pair_networks import backbone_named, build_network
+from mitoda.models.pretrained import find_weights
+from mitoda.models.weights import load_weights
+from mitoda.synthetic import SOURCE, TARGET, draw_phantom
+from mitoda.training.domains import AdaptationPlan, prepare
+from mitoda.training.loop import Finished, StepsDone, adapt
+from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import ArrayVolume, write_sections
 
 pytestmark = [

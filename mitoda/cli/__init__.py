@@ -7,8 +7,8 @@ import errno
 import sys
 
 from mitoda.cli.app import app
+from mitoda.cli.memory import keep_freed_memory
 from mitoda.errors import MitodaError, is_out_of_memory
-from mitoda.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 

@@ -135,8 +135,8 @@ def adapt(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network for your volume: labels from the source, images of both, no label of the target."""
-    from mitoda.adaptation import AdaptationPlan, extended, load_plan
-    from mitoda.training_settings import TrainingSettings
+    from mitoda.training.domains import AdaptationPlan, extended, load_plan
+    from mitoda.training.settings import TrainingSettings
 
     if resume is not None:
         _refuse_beside_resume(context)
@@ -189,8 +189,8 @@ def choose_start(
     The bundled ones where there is no source, and for a stack of one's own with source, method, backbone and scale left
     as they are. Data sets begin from scratch, for what is bundled may have learnt from them, and figures must not.
     """
-    from mitoda.bundled import DEFAULT
     from mitoda.datasets import is_dataset_spec
+    from mitoda.models.pretrained import DEFAULT
 
     if from_scratch and start is not None:
         raise typer.BadParameter("give either --start or --from-scratch", param_hint="--start")

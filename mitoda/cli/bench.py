@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from rich.table import Table
 
-    from mitoda.bench import BenchSettings, BenchTable, Event, Failed, Skipped, Task
-    from mitoda.bench.entry import Result
+    from mitoda.benchmark import BenchSettings, BenchTable, Event, Failed, Skipped, Task
+    from mitoda.benchmark.entry import Result
 
 NAMES = {"average_precision": "AP", "f1": "F1", "mcc": "MCC", "iou": "IoU"}
 
@@ -90,9 +90,9 @@ def bench(
     """Train methods, score each on a held-out half, and print the paper's numbers beside ours."""
     import json
 
-    from mitoda.bench import BenchSettings, Failed, choose_methods, tabulate
-    from mitoda.devices import choose_device, describe_device
+    from mitoda.benchmark import BenchSettings, Failed, choose_methods, tabulate
     from mitoda.errors import FileError, InputError
+    from mitoda.inference.device import choose_device, describe_device
 
     for path in (csv, figure):
         if path is not None and not path.absolute().parent.is_dir():
@@ -140,7 +140,7 @@ def _choose_task(
     dest: str | None,
 ) -> "Task":
     """Take a task by name, or make one of the person's own volumes."""
-    from mitoda.bench import find_task, own_task
+    from mitoda.benchmark import find_task, own_task
 
     own = {
         "--source": source,
@@ -172,7 +172,7 @@ def _run(
     task: "Task", settings: "BenchSettings", out: Path, device: "torch.device"
 ) -> "tuple[list[Result], list[Skipped | Failed], bool]":
     """Bench, draw the progress, and collect what came out and what is missing."""
-    from mitoda.bench import Failed, Scored, Skipped, Stopped, run_bench
+    from mitoda.benchmark import Failed, Scored, Skipped, Stopped, run_bench
 
     results: list[Result] = []
     missing: list[Skipped | Failed] = []
@@ -196,9 +196,9 @@ def _run(
 
 def _drawn(events: "Iterable[Event]") -> "Iterator[Event]":
     """Pass events on and draw them."""
-    from mitoda.bench import Failed, Scored, ScoringSection, Skipped, Started, Trained
+    from mitoda.benchmark import Failed, Scored, ScoringSection, Skipped, Started, Trained
     from mitoda.cli.training import TrainingDisplay
-    from mitoda.training import StepsDone
+    from mitoda.training.loop import StepsDone
 
     ticker, display = Ticker(), TrainingDisplay()
     with display:
@@ -302,7 +302,7 @@ def _print_correlations(table: "BenchTable") -> None:
 
 def draw_bars(table: "BenchTable", path: Path) -> None:
     """Draw F1 of each method, ours and the paper's."""
-    from mitoda.report import Bar, bar_figure
+    from mitoda.plotting import Bar, bar_figure
 
     bars = [Bar(row.method, 100 * row.ours.f1, 100 * row.spread.f1, 100 * row.paper.f1) for row in table.rows]
     bar_figure(bars, f"{table.task}: F1 in per cent, mean over sections", path=path)

@@ -22,11 +22,11 @@ def demo(
     device: DeviceOption = "auto",
 ) -> None:
     """Adapt, segment and score on two synthetic volumes, offline, within three minutes."""
-    from mitoda.adaptation import AdaptationPlan
     from mitoda.cli.score import score
     from mitoda.cli.segment import segment
     from mitoda.cli.training import check_run_folder, run_plan
-    from mitoda.training_settings import TrainingSettings
+    from mitoda.training.domains import AdaptationPlan
+    from mitoda.training.settings import TrainingSettings
 
     check_run_folder(out / "run", overwrite)
     out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def demo(
 
 def draw_volumes(out: Path) -> None:
     """Draw both domains and write them with their labels."""
-    from mitoda.phantom import SOURCE, TARGET, draw_phantom
+    from mitoda.synthetic import SOURCE, TARGET, draw_phantom
     from mitoda.volumes import write_sections
 
     for name, domain, shape, seed in (
@@ -73,7 +73,7 @@ def draw_overlay(out: Path) -> Path:
     import imageio.v3 as iio
     import numpy as np
 
-    from mitoda.report import overlay
+    from mitoda.plotting import overlay
     from mitoda.volumes import open_labels, open_volume
 
     target, found, label = (

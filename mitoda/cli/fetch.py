@@ -30,7 +30,7 @@ def fetch(
 ) -> None:
     """Download public data sets, verify them and convert them to one layout."""
     from mitoda.datasets import DATASETS, default_dest, fetch_dataset
-    from mitoda.datasets.layout import find_dataset
+    from mitoda.datasets.cache import find_dataset
 
     if listing:
         _list()

@@ -22,7 +22,7 @@ def inspect(
     import json
 
     from mitoda.cli.segment import open_input
-    from mitoda.inspection import inspect_volume
+    from mitoda.inference.inspection import inspect_volume
 
     found = inspect_volume(open_input(volume, None, axes, False, dest))
     if as_json:

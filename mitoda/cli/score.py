@@ -9,7 +9,7 @@ from mitoda.cli.options import DestOption
 from mitoda.cli.terminal import say, stderr, stdout
 
 if TYPE_CHECKING:
-    from mitoda.scoring import VolumeScore
+    from mitoda.evaluation.scoring import VolumeScore
 
 
 def score(
@@ -34,7 +34,7 @@ def score(
     from rich.progress import track
 
     from mitoda.errors import FileError, InputError
-    from mitoda.scoring import check_shapes, decide_kind, score_sections, summarise
+    from mitoda.evaluation.scoring import check_shapes, decide_kind, score_sections, summarise
     from mitoda.volumes import open_labels, open_volume
 
     if kind not in ("auto", "mask", "probability"):

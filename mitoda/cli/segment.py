@@ -12,8 +12,8 @@ from mitoda.cli.terminal import Ticker, duration, say, stderr, warn
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from mitoda.segmentation import Notice, SectionDone, Segmented
-    from mitoda.segmentation_settings import SegmentationSettings
+    from mitoda.inference.segment import Notice, SectionDone, Segmented
+    from mitoda.inference.segment_settings import SegmentationSettings
     from mitoda.volumes import Volume, VoxelSize
 
 
@@ -116,15 +116,15 @@ def segment(
     quiet: QuietOption = False,
 ) -> None:
     """Write the mask of the mitochondria in a stack."""
-    from mitoda.bundled import find_weights
-    from mitoda.checkpoints import load_weights
-    from mitoda.devices import choose_bfloat16, choose_device, describe_device
-    from mitoda.geometry import component_limit
-    from mitoda.inference import check_volume
-    from mitoda.predictor import InferenceSettings
-    from mitoda.scale_search import search_voxel_size
-    from mitoda.segmentation import Segmented, segment_volume
-    from mitoda.segmentation_settings import SegmentationSettings, check_outputs
+    from mitoda.data.geometry import component_limit
+    from mitoda.inference.device import choose_bfloat16, choose_device, describe_device
+    from mitoda.inference.predictor import InferenceSettings
+    from mitoda.inference.segment import Segmented, segment_volume
+    from mitoda.inference.segment_settings import SegmentationSettings, check_outputs
+    from mitoda.inference.streaming import check_volume
+    from mitoda.inference.voxel_size import search_voxel_size
+    from mitoda.models.pretrained import find_weights
+    from mitoda.models.weights import load_weights
 
     stack = open_input(volume, voxel_size, axes, invert, dest)
     chosen_device = choose_device(device)
@@ -213,7 +213,7 @@ def _drawn(
     """Pass events on and draw them: a bar on a terminal, a plain line now and then elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mitoda.segmentation import Notice, SectionDone
+    from mitoda.inference.segment import Notice, SectionDone
 
     ticker = Ticker()
     columns = (TextColumn("sections"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

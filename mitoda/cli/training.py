@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Group
 
-    from mitoda.adaptation import AdaptationPlan, Prepared
-    from mitoda.patches import Pairs
-    from mitoda.training import Event, Finished, StepsDone
+    from mitoda.data.pairs import Pairs
+    from mitoda.training.domains import AdaptationPlan, Prepared
+    from mitoda.training.loop import Event, Finished, StepsDone
 
 RUN_FILES = ("run.json", "state.pt", "log.jsonl", "weights.safetensors", "curves.png", "report.html")
 
@@ -45,10 +45,10 @@ def run_plan(
     plan: "AdaptationPlan", folder: Path, device_name: str, *, resume: bool = False, overwrite: bool = False
 ) -> "Finished":
     """Train a plan in its folder and draw the progress."""
-    from mitoda.adaptation import prepare
-    from mitoda.devices import choose_bfloat16, choose_device, describe_device
+    from mitoda.inference.device import choose_bfloat16, choose_device, describe_device
     from mitoda.methods import Arithmetic
-    from mitoda.training import adapt
+    from mitoda.training.domains import prepare
+    from mitoda.training.loop import adapt
 
     if not resume:
         check_run_folder(folder, overwrite)
@@ -86,10 +86,10 @@ def run_plan(
 
 def with_voxel_size(plan: "AdaptationPlan", device: "torch.device", bfloat16: bool) -> "AdaptationPlan":
     """Search the target's voxel size where nobody has said it, with the weights that the run begins from."""
-    from mitoda.adaptation import open_domain
-    from mitoda.bundled import find_weights
-    from mitoda.checkpoints import load_weights
-    from mitoda.scale_search import search_voxel_size
+    from mitoda.inference.voxel_size import search_voxel_size
+    from mitoda.models.pretrained import find_weights
+    from mitoda.models.weights import load_weights
+    from mitoda.training.domains import open_domain
 
     if plan.start is None or plan.target_voxel_size is not None:
         return plan
@@ -104,8 +104,8 @@ def with_voxel_size(plan: "AdaptationPlan", device: "torch.device", bfloat16: bo
 
 def _draw_training(events: "Iterator[Event]", folder: Path) -> "Finished":
     """Draw the events of a training; return its last."""
-    from mitoda.run_report import draw_curves
-    from mitoda.training import Finished, RoundBegun, Saved, StepsDone
+    from mitoda.training.loop import Finished, RoundBegun, Saved, StepsDone
+    from mitoda.training.report import draw_curves
 
     with TrainingDisplay() as display:
         for event in events:
@@ -170,8 +170,8 @@ def _conclude(
     bfloat16: bool,
 ) -> None:
     """Write the report, say how it ended and what to do next."""
-    from mitoda.run_report import write_run_report
-    from mitoda.verdict import judge
+    from mitoda.training.report import write_run_report
+    from mitoda.training.verdict import judge
 
     verdict = judge(prepared, finished.weights, device, bfloat16) if finished.complete else None
     report = write_run_report(plan, prepared, folder, finished, device, bfloat16=bfloat16, verdict=verdict)

@@ -14,8 +14,8 @@ def weights(
     import json
     from dataclasses import asdict
 
-    from mitoda.bundled import DEFAULT, list_weights
-    from mitoda.checkpoints import read_info
+    from mitoda.models.pretrained import DEFAULT, list_weights
+    from mitoda.models.weights import read_info
 
     found = {name: read_info(path) for name, path in list_weights().items()}
     if as_json:

@@ -1,10 +1,10 @@
 """Public data sets by name: where they are, how they are verified, and their conversion to one layout."""
 
-from mitoda.datasets.dataset import Dataset, DatasetFile, LabelRule, Sections, Split
+from mitoda.datasets.cache import ResolvedSplit, default_dest, is_dataset_spec, resolve
+from mitoda.datasets.catalogue import DATASETS
 from mitoda.datasets.events import FetchEvent
 from mitoda.datasets.fetch import fetch_dataset
-from mitoda.datasets.layout import ResolvedSplit, default_dest, is_dataset_spec, resolve
-from mitoda.datasets.table import DATASETS
+from mitoda.datasets.schema import Dataset, DatasetFile, LabelRule, Sections, Split
 
 __all__ = [
     "DATASETS",

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mitoda.datasets.dataset import Dataset, LabelRule
-from mitoda.datasets.layout import IGNORE, MASK, VOLUME
+from mitoda.datasets.cache import IGNORE, MASK, VOLUME
+from mitoda.datasets.schema import Dataset, LabelRule
 from mitoda.datasets.sections import read_sections
 from mitoda.errors import InputError
-from mitoda.volumes.writing import SectionWriter
+from mitoda.volumes.writer import SectionWriter
 
 Progress = tuple[int, int]
 """Sections done, sections in all."""

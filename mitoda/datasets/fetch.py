@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mitoda.datasets.cache import IGNORE, MASK, VOLUME, default_dest, find_dataset, read_record, write_record
 from mitoda.datasets.convert import Product, Progress, convert_labels, convert_volume
-from mitoda.datasets.dataset import Dataset, Sections
 from mitoda.datasets.download import check_free_space
 from mitoda.datasets.events import FetchEvent
-from mitoda.datasets.layout import IGNORE, MASK, VOLUME, default_dest, find_dataset, read_record, write_record
+from mitoda.datasets.schema import Dataset, Sections
 from mitoda.datasets.supply import DOWNLOADS, Supply
 from mitoda.errors import FileError, InputError, MitodaError
 

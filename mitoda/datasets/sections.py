@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mitoda.datasets.dataset import Sections
 from mitoda.datasets.nifti import read_nifti_sections
+from mitoda.datasets.schema import Sections
 from mitoda.errors import FileError, MitodaError
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mitoda.datasets.dataset import Dataset, DatasetFile
 from mitoda.datasets.download import NotThereError, check_beginning, download
 from mitoda.datasets.events import FetchEvent
+from mitoda.datasets.schema import Dataset, DatasetFile
 from mitoda.errors import FileError
 
 DOWNLOADS = "downloads"

@@ -19,11 +19,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mitoda.discriminators import PatchDiscriminator
-from mitoda.losses import probabilities
-from mitoda.methods.method import Arithmetic, MethodSettings
-from mitoda.methods.two_domains import TwoLevelMethod, TwoLevelSettings
-from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.methods.adversarial import TwoLevelMethod, TwoLevelSettings
+from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.losses import probabilities
+from mitoda.models.discriminators import PatchDiscriminator
+from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

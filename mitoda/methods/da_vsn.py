@@ -24,11 +24,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mitoda.discriminators import PatchDiscriminator, weight_similarity
-from mitoda.losses import entropy, probabilities
-from mitoda.methods.method import Arithmetic, MethodSettings
-from mitoda.methods.two_domains import TwoLevelMethod, TwoLevelSettings
-from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.methods.adversarial import TwoLevelMethod, TwoLevelSettings
+from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.losses import entropy, probabilities
+from mitoda.models.discriminators import PatchDiscriminator, weight_similarity
+from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

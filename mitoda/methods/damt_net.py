@@ -27,12 +27,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mitoda.discriminators import FeatureDiscriminator, PatchDiscriminator
-from mitoda.losses import pair_cross_entropy, probabilities
-from mitoda.methods.companions import ReconstructionDecoder
-from mitoda.methods.method import Arithmetic, MethodSettings
-from mitoda.methods.two_domains import AdversarialSettings, TwoDomainMethod
-from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.methods.adversarial import AdversarialSettings, TwoDomainMethod
+from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.losses import pair_cross_entropy, probabilities
+from mitoda.models.discriminators import FeatureDiscriminator, PatchDiscriminator
+from mitoda.models.heads import ReconstructionDecoder
+from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mitoda.discriminators import FeatureDiscriminator, reverse_gradient
-from mitoda.losses import SOURCE, TARGET, domain_loss, pair_cross_entropy
-from mitoda.methods.method import Arithmetic, MethodSettings
-from mitoda.methods.two_domains import TwoDomainMethod
-from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.methods.adversarial import TwoDomainMethod
+from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.losses import SOURCE, TARGET, domain_loss, pair_cross_entropy
+from mitoda.models.discriminators import FeatureDiscriminator, reverse_gradient
+from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

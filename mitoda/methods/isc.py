@@ -22,12 +22,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mitoda.discriminators import PatchDiscriminator
-from mitoda.losses import cross_entropy, probabilities, rampup, xor_pseudo_labels
-from mitoda.methods.method import Arithmetic, MethodSettings
-from mitoda.methods.two_domains import AdversarialSettings, TwoDomainMethod
-from mitoda.networks import Backbone, PairNetwork, PairOutput
-from mitoda.patches import Wanted
+from mitoda.data.pairs import Wanted
+from mitoda.methods.adversarial import AdversarialSettings, TwoDomainMethod
+from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.losses import cross_entropy, probabilities, rampup, xor_pseudo_labels
+from mitoda.models.discriminators import PatchDiscriminator
+from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 from mitoda.errors import InputError
 from mitoda.methods.adaptsegnet import AdaptSegNet
+from mitoda.methods.base import Arithmetic, Method
 from mitoda.methods.da_vsn import DaVsn
 from mitoda.methods.damt_net import DamtNet
 from mitoda.methods.dann import Dann
 from mitoda.methods.isc import Isc
-from mitoda.methods.method import Arithmetic, Method
-from mitoda.methods.self_training import SelfTraining
+from mitoda.methods.mitoda import SelfTraining
 from mitoda.methods.supervised import Oracle, SourceOnly
 from mitoda.methods.ualr import Ualr
 from mitoda.methods.y_net import YNet
-from mitoda.networks import BACKBONES, backbone_named, build_network
+from mitoda.models.pair_networks import BACKBONES, backbone_named, build_network
 
 METHODS: dict[str, type[Method]] = {
     "mitoda": SelfTraining,

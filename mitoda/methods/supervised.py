@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mitoda.discriminators import gradient_norm_clipped
-from mitoda.losses import coverage_to_labels, pair_cross_entropy
-from mitoda.methods.method import Arithmetic, Method, MethodSettings, detached, total
-from mitoda.networks import Backbone, PairNetwork
-from mitoda.patches import LabelledBatch, UnlabelledBatch
+from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
+from mitoda.methods.base import Arithmetic, Method, MethodSettings, detached, total
+from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy
+from mitoda.models.discriminators import gradient_norm_clipped
+from mitoda.models.pair_networks import Backbone, PairNetwork
 
 
 class SourceOnly(Method):

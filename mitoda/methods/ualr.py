@@ -33,12 +33,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mitoda.discriminators import gradient_norm_clipped
+from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
 from mitoda.errors import InputError
-from mitoda.losses import IGNORE, coverage_to_labels, pair_cross_entropy, probabilities
-from mitoda.methods.method import Arithmetic, Method, MethodSettings, detached, target_of, total
-from mitoda.networks import Backbone, PairNetwork, reinitialise
-from mitoda.patches import LabelledBatch, UnlabelledBatch
+from mitoda.methods.base import Arithmetic, Method, MethodSettings, detached, target_of, total
+from mitoda.methods.losses import IGNORE, coverage_to_labels, pair_cross_entropy, probabilities
+from mitoda.models.discriminators import gradient_norm_clipped
+from mitoda.models.pair_networks import Backbone, PairNetwork, reinitialise
 
 BINS = 1000
 """Of the histograms of σ, which lies between 0 and 0.5: a threshold is exact to 0.0005."""

@@ -20,11 +20,11 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from mitoda.losses import pair_cross_entropy, soft_dice
-from mitoda.methods.companions import ReconstructionDecoder
-from mitoda.methods.method import Arithmetic, MethodSettings
-from mitoda.methods.two_domains import TwoDomainMethod
-from mitoda.networks import Backbone, PairNetwork, PairOutput
+from mitoda.methods.adversarial import TwoDomainMethod
+from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.losses import pair_cross_entropy, soft_dice
+from mitoda.models.heads import ReconstructionDecoder
+from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

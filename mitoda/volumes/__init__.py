@@ -4,7 +4,7 @@ from mitoda.volumes.cached import CachedVolume
 from mitoda.volumes.opening import open_labels, open_volume
 from mitoda.volumes.resuming import PartialSections, read_partial
 from mitoda.volumes.volume import ArrayVolume, Volume, VoxelSize
-from mitoda.volumes.writing import SectionWriter, write_sections
+from mitoda.volumes.writer import SectionWriter, write_sections
 
 __all__ = [
     "ArrayVolume",

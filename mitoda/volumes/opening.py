@@ -7,13 +7,13 @@ import numpy as np
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.axes import array_axes, lay_out, reorder
-from mitoda.volumes.calibration import check_voxel_size
 from mitoda.volumes.folder import FolderVolume
 from mitoda.volumes.images import ImageVolume
 from mitoda.volumes.signatures import SUFFIXES
 from mitoda.volumes.tiff import TiffVolume
 from mitoda.volumes.views import GreyVolume, LabelVolume
 from mitoda.volumes.volume import ArrayVolume, Volume
+from mitoda.volumes.voxel_size import check_voxel_size
 
 GREY_TYPES = (np.uint8, np.uint16, np.float32)
 

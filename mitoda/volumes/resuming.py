@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.tiff import DAMAGE, quiet_tifffile
-from mitoda.volumes.writing import partial_path, previous_path
+from mitoda.volumes.writer import partial_path, previous_path
 
 
 @dataclass(frozen=True)

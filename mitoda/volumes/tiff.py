@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 
 from mitoda.errors import FileError, InputError, MitodaError
-from mitoda.volumes import calibration
+from mitoda.volumes import voxel_size as calibration
 from mitoda.volumes.axes import lay_out
 from mitoda.volumes.signatures import check_signature
 from mitoda.volumes.volume import EVERYTHING, VoxelSize

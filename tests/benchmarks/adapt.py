@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mitoda.adaptation import AdaptationPlan, Prepared, prepare
-from mitoda.augment import augmentation_named
-from mitoda.devices import choose_bfloat16
-from mitoda.discriminators import PatchDiscriminator
-from mitoda.memory import keep_freed_memory
+from mitoda.cli.memory import keep_freed_memory
+from mitoda.data.augmentation import augmentation_named
+from mitoda.data.pairs import BatchSettings, BatchStream, PseudoLabels
+from mitoda.inference.device import choose_bfloat16
 from mitoda.methods import Arithmetic, method_named
-from mitoda.networks import backbone_named, build_network
-from mitoda.patches import BatchSettings, BatchStream, PseudoLabels
-from mitoda.relabelling import predict_coarse
-from mitoda.run import Run
-from mitoda.training_settings import TrainingSettings
+from mitoda.models.discriminators import PatchDiscriminator
+from mitoda.models.pair_networks import backbone_named, build_network
+from mitoda.training.domains import AdaptationPlan, Prepared, prepare
+from mitoda.training.pseudo_labels import predict_coarse
+from mitoda.training.settings import TrainingSettings
+from mitoda.training.state import Run
 from tests.benchmarks.measuring import Row, median_seconds, parser, show
 from tests.benchmarks.published import PublishedNetwork, PublishedStep
 

@@ -11,9 +11,9 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, matthews_corrcoef
 from torch import Tensor, nn
 
-from mitoda.instance_norm import InstanceNorm
-from mitoda.losses import domain_loss, probabilities, xor_pseudo_labels
-from mitoda.networks import PairNetwork, SectionFeatures
+from mitoda.methods.losses import domain_loss, probabilities, xor_pseudo_labels
+from mitoda.models.normalisation import InstanceNorm
+from mitoda.models.pair_networks import PairNetwork, SectionFeatures
 
 
 class PublishedNetwork(PairNetwork):

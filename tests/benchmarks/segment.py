@@ -17,14 +17,14 @@ import numpy as np
 import tifffile
 import torch
 
-from mitoda.bundled import find_weights
-from mitoda.checkpoints import load_weights
-from mitoda.devices import choose_bfloat16
-from mitoda.geometry import Geometry
-from mitoda.inference import predict_sections
-from mitoda.memory import keep_freed_memory
-from mitoda.networks import backbone_named, build_network
-from mitoda.predictor import InferenceSettings
+from mitoda.cli.memory import keep_freed_memory
+from mitoda.data.geometry import Geometry
+from mitoda.inference.device import choose_bfloat16
+from mitoda.inference.predictor import InferenceSettings
+from mitoda.inference.streaming import predict_sections
+from mitoda.models.pair_networks import backbone_named, build_network
+from mitoda.models.pretrained import find_weights
+from mitoda.models.weights import load_weights
 from mitoda.volumes import ArrayVolume, Volume, open_volume
 from tests.benchmarks.measuring import Row, parser, run_process, show
 from tests.benchmarks.published import PublishedNetwork, predict_pair

@@ -2,9 +2,9 @@
 
 import torch
 
+from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
 from mitoda.methods import Arithmetic, Method, method_named
-from mitoda.networks import Backbone, PairNetwork, Widths
-from mitoda.patches import LabelledBatch, UnlabelledBatch
+from mitoda.models.pair_networks import Backbone, PairNetwork, Widths
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
 

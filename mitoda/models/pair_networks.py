@@ -1,0 +1,349 @@
+"""Pair networks: two sections in, two masks and their residual out.
+
+Both backbones share one topology (DA-ISC, MICCAI 2022, Fig. 2): an encoder applied to each section with shared weights,
+a joined body, a segmentation decoder that ends in one branch per section, and a residual decoder that predicts the XOR
+of the two masks.
+
+    section k   ──encode──┐            ┌─ branch ─> logits of k
+                          ├─ body ─────┼─ branch ─> logits of k + stride
+    section k+s ──encode──┘            └─ residual decoder ─> logits of the XOR
+
+`codetection` is the paper's network at full resolution. `compact` runs the same body on a pixel-unshuffled input, so
+that everything happens on pixels four times coarser (about 20 nm).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mitoda.errors import InputError
+from mitoda.models.normalisation import InstanceNorm
+
+
+class SectionFeatures(NamedTuple):
+    """What the shared encoder makes of one section; computed once although every section is in two pairs."""
+
+    fine: Tensor
+    """(B, C, h, w) on the network's output grid."""
+    half: Tensor
+    """(B, 2C, h/2, w/2)."""
+
+
+class PairOutput(NamedTuple):
+    """Logits over (background, mitochondrion) on the output grid, and the features some methods look at."""
+
+    first: Tensor
+    """(B, 2, h, w) of section k."""
+    second: Tensor
+    """(B, 2, h, w) of section k + stride."""
+    residual: Tensor | None
+    """(B, 2, h, w) over (unchanged, changed); None where the residual decoder did not run."""
+    bottleneck: Tensor
+    """(B, C, h/16, w/16) where the two sections are joined at their coarsest; the channels of both sections one after
+    the other where they are not joined."""
+    half: tuple[Tensor, Tensor]
+    """(B, C, h/2, w/2) of each branch."""
+    full: tuple[Tensor, Tensor]
+    """(B, C, h, w) of each branch, before its last layers."""
+
+
+class DecodedSection(NamedTuple):
+    """What a network that sees one section at a time makes of it: all but the logits (`section_networks`)."""
+
+    full: Tensor
+    """(B, C, h, w), last features."""
+    half: Tensor
+    """(B, C, h/2, w/2) on the way up."""
+    bottleneck: Tensor
+    """(B, C, h/16, w/16)."""
+
+
+class Channels(NamedTuple):
+    """Channels of the features in `PairOutput`, for heads and decoders that a method puts on them."""
+
+    bottleneck: int
+    """Of both sections together where they are joined, of one section where they are not."""
+    half: int
+    full: int
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of each stage of a pair network."""
+
+    encoder: tuple[int, int]
+    """Per section, at the grid and at half of it."""
+    body: tuple[int, int, int]
+    """Joined, at a quarter, an eighth and a sixteenth of the grid."""
+    decoder: tuple[int, int, int, int]
+    """Coming back up, at an eighth, a quarter, a half and the full grid."""
+
+
+class DoubleConvolution(nn.Sequential):
+    """Twice (3×3 convolution, instance normalisation, ReLU)."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            InstanceNorm(outputs, affine),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            InstanceNorm(outputs, affine),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Down(nn.Sequential):
+    """Halve the resolution by max pooling, then convolve twice."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool) -> None:
+        super().__init__(nn.MaxPool2d(2), DoubleConvolution(inputs, outputs, affine))
+
+
+class Up(nn.Module):
+    """Double the resolution, put the skip connections in front, then convolve twice.
+
+    Upsampling is a 2×2 transposed convolution where `learnt`, and nearest-neighbour otherwise.
+    """
+
+    def __init__(self, inputs: int, skip: int, outputs: int, affine: bool, learnt: bool) -> None:
+        super().__init__()
+        self.upsample: nn.Module
+        if learnt:
+            self.upsample = nn.ConvTranspose2d(inputs, inputs, 2, stride=2)
+        else:
+            self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
+        self.convolve = DoubleConvolution(skip + inputs, outputs, affine)
+
+    def forward(self, coarse: Tensor, *skips: Tensor) -> Tensor:
+        return self.convolve(torch.cat([*skips, self.upsample(coarse)], dim=1))
+
+
+class Head(nn.Sequential):
+    """3×3 convolution, instance normalisation, ReLU, and a 3×3 convolution to two logits."""
+
+    def __init__(self, channels: int, affine: bool) -> None:
+        super().__init__(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            InstanceNorm(channels, affine),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, 2, 3, padding=1),
+        )
+
+
+class PairNetwork(nn.Module):
+    """The pair topology at given widths.
+
+    Parameters
+    ----------
+    widths : Widths
+    grid : int
+        Side of an output pixel in input pixels; 1 is full resolution. Above 1 the input is pixel-unshuffled.
+    affine : bool
+        Whether normalisation has a learnt scale and offset.
+    learnt_upsampling : bool
+        Transposed convolution rather than nearest neighbour.
+    """
+
+    joined: ClassVar[bool] = True
+    """Whether the two sections meet in one bottleneck and have a residual decoder."""
+    grid: int
+    channels: Channels
+
+    def __init__(self, widths: Widths, grid: int, affine: bool, learnt_upsampling: bool) -> None:
+        super().__init__()
+        self.grid = grid
+        fine, half = widths.encoder
+        quarter, eighth, sixteenth = widths.body
+        up_eighth, up_quarter, up_half, up_full = widths.decoder
+        self.channels = Channels(sixteenth, up_half, up_full)
+        up = (affine, learnt_upsampling)
+
+        self.encoder_fine = DoubleConvolution(grid * grid, fine, affine)
+        self.encoder_half = Down(fine, half, affine)
+        self.body_quarter = Down(2 * half, quarter, affine)
+        self.body_eighth = Down(quarter, eighth, affine)
+        self.body_sixteenth = Down(eighth, sixteenth, affine)
+
+        self.up_eighth = Up(sixteenth, eighth, up_eighth, *up)
+        self.up_quarter = Up(up_eighth, quarter, up_quarter, *up)
+        self.up_half = nn.ModuleList(Up(up_quarter, half, up_half, *up) for _ in range(2))
+        self.up_full = nn.ModuleList(Up(up_half, fine, up_full, *up) for _ in range(2))
+        self.heads = nn.ModuleList(Head(up_full, affine) for _ in range(2))
+
+        self.residual_up_eighth = Up(sixteenth, eighth, up_eighth, *up)
+        self.residual_up_quarter = Up(up_eighth, quarter, up_quarter, *up)
+        self.residual_up_half = Up(up_quarter, 2 * half, up_half, *up)
+        self.residual_up_full = Up(up_half, 2 * fine, up_full, *up)
+        self.residual_head = Head(up_full, affine)
+
+    @property
+    def multiple(self) -> int:
+        """Both sides of an input must be divisible by this many pixels."""
+        return 16 * self.grid
+
+    def check_size(self, section: Tensor) -> None:
+        """Refuse a section whose sides the poolings cannot halve."""
+        if section.shape[-2] % self.multiple or section.shape[-1] % self.multiple:
+            raise InputError(
+                f"a section of {section.shape[-2]}×{section.shape[-1]} pixels does not fit the network; "
+                f"both sides must be divisible by {self.multiple}"
+            )
+
+    def encode(self, section: Tensor) -> SectionFeatures:
+        """Encode one section.
+
+        Parameters
+        ----------
+        section : Tensor, shape (B, 1, H, W)
+            Normalised grey values; H and W divisible by `multiple`.
+        """
+        self.check_size(section)
+        if self.grid > 1:
+            section = F.pixel_unshuffle(section, self.grid)  # (B, grid², H/grid, W/grid)
+        fine = self.encoder_fine(section.contiguous(memory_format=torch.channels_last))
+        return SectionFeatures(fine, self.encoder_half(fine))
+
+    def decode(self, first: SectionFeatures, second: SectionFeatures, residual: bool = True) -> PairOutput:
+        """Join two encoded sections and predict both masks; the residual decoder runs only where asked for."""
+        joined = torch.cat([first.half, second.half], dim=1)
+        quarter = self.body_quarter(joined)
+        eighth = self.body_eighth(quarter)
+        bottleneck = self.body_sixteenth(eighth)
+
+        trunk = self.up_quarter(self.up_eighth(bottleneck, eighth), quarter)
+        half = [up(trunk, section.half) for up, section in zip(self.up_half, (first, second), strict=True)]
+        full = [
+            up(coarse, section.fine)
+            for up, coarse, section in zip(self.up_full, half, (first, second), strict=True)
+        ]
+        logits = [head(features) for head, features in zip(self.heads, full, strict=True)]
+
+        changed = None
+        if residual:
+            coarse = self.residual_up_quarter(self.residual_up_eighth(bottleneck, eighth), quarter)
+            coarse = self.residual_up_half(coarse, second.half, first.half)
+            changed = self.residual_head(self.residual_up_full(coarse, second.fine, first.fine))
+        return PairOutput(logits[0], logits[1], changed, bottleneck, (half[0], half[1]), (full[0], full[1]))
+
+    def forward(self, images: Tensor, residual: bool = True) -> PairOutput:
+        """Predict a batch of pairs.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 2, H, W)
+            Normalised grey values of sections k and k + stride.
+        """
+        B = images.shape[0]
+        both = self.encode(torch.cat([images[:, :1], images[:, 1:]]))  # both sections in one batch of 2B
+        first = type(both)(*(features[:B] for features in both))
+        second = type(both)(*(features[B:] for features in both))
+        return self.decode(first, second, residual)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network's recipe, and how it likes to be trained."""
+
+    grid: int
+    normalisation: str
+    """Of the grey values that go in: "standard" (zero mean, unit variance) or "minmax" (0 to 1)."""
+    learning_rate: float
+    weight_decay: float
+    whole_section_pixels: int
+    """Sections up to this many pixels are predicted whole unless the person asks for tiles (about 2 GB at most)."""
+    widths: Widths | None = None
+    """Of a pair network; None takes the network called `architecture` in `section_networks`."""
+    affine: bool = False
+    """Of a pair network; see `PairNetwork`."""
+    learnt_upsampling: bool = False
+    """Of a pair network; see `PairNetwork`."""
+    architecture: str = "pair"
+    """"pair", or the name of a network that sees each section on its own."""
+
+    @property
+    def has_residual(self) -> bool:
+        """Whether the network predicts the residual of a pair."""
+        return self.architecture == "pair"
+
+
+BACKBONES: dict[str, Backbone] = {
+    "compact": Backbone(
+        widths=Widths(encoder=(24, 48), body=(96, 192, 192), decoder=(96, 48, 24, 12)),
+        grid=4,
+        affine=True,
+        learnt_upsampling=False,
+        normalisation="standard",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        whole_section_pixels=4096 * 4096,
+    ),
+    # DA-ISC's CoDetectionCNN: 20,755,814 parameters, 236.17 GMAC for a 512×512 pair. Adam 1e-4 without decay.
+    "codetection": Backbone(
+        widths=Widths(encoder=(64, 128), body=(256, 512, 512), decoder=(256, 128, 64, 32)),
+        grid=1,
+        affine=False,
+        learnt_upsampling=True,
+        normalisation="minmax",
+        learning_rate=1e-4,
+        weight_decay=0.0,
+        whole_section_pixels=1280 * 1280,
+    ),
+    # UALR's RSUNet: 567,314 parameters, 10.32 GMAC for a 512×512 section. Adam 1e-3 on grey values divided by 255.
+    "rsunet": Backbone(
+        architecture="rsunet",
+        grid=1,
+        normalisation="minmax",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        whole_section_pixels=2048 * 2048,
+    ),
+    # DAMT-Net's U-Net: 28,941,698 parameters, encoder and segmentation decoder. Adam 5e-5.
+    "unet": Backbone(
+        architecture="unet",
+        grid=1,
+        normalisation="minmax",
+        learning_rate=5e-5,
+        weight_decay=0.0,
+        whole_section_pixels=1280 * 1280,
+    ),
+}
+"""The networks every method runs on, by the name the command line knows."""
+
+
+def backbone_named(name: str) -> Backbone:
+    """Look a backbone up.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name; the message lists those there are.
+    """
+    if name not in BACKBONES:
+        raise InputError(f"there is no backbone '{name}'; choose one of: {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def build_network(name: str) -> PairNetwork:
+    """Build the network of a backbone, in channels-last memory format, freshly initialised."""
+    from mitoda.models.section_networks import SECTION_NETWORKS  # builds on this module
+
+    backbone = backbone_named(name)
+    network: PairNetwork
+    if backbone.widths is None:
+        network = SECTION_NETWORKS[backbone.architecture]()
+    else:
+        network = PairNetwork(backbone.widths, backbone.grid, backbone.affine, backbone.learnt_upsampling)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def reinitialise(network: nn.Module) -> None:
+    """Draw all weights anew, in place; a module's own `reset_parameters` has the last word over its children's."""
+    with torch.no_grad():
+        for module in reversed(list(network.modules())):
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()

@@ -1,0 +1,337 @@
+"""From a volume to files: what is in them, what is refused, and interrupted runs that go on."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from mitoda.errors import FileError, InputError
+from mitoda.inference import segment as segmentation
+from mitoda.inference.checks import contrast_looks_inverted
+from mitoda.inference.predictor import InferenceSettings
+from mitoda.inference.segment import SectionDone, Segmented, segment_volume
+from mitoda.inference.segment_settings import SegmentationSettings
+from mitoda.models.weights import WeightsInfo
+from mitoda.volumes import ArrayVolume, open_labels, open_volume
+from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, recipe
+
+CPU = torch.device("cpu")
+INFO = WeightsInfo("local", (5.0, 5.0), 20.0)
+SIZE = (10.0, 5.0, 5.0)
+THROUGH = np.zeros((3, 3, 3), bool)
+THROUGH[1] = True
+THROUGH[:, 1, 1] = True
+
+
+@pytest.fixture(autouse=True)
+def _local(monkeypatch):
+    """Weights of the backbone 'local' belong to the fake network."""
+    monkeypatch.setattr(segmentation, "backbone_named", lambda name: recipe())
+
+
+def volume_of(sections: int = 8, seed: int = 0) -> ArrayVolume:
+    """Smooth noise, so that thresholds give blobs."""
+    noise = np.random.default_rng(seed).normal(size=(sections, 20, 30))
+    smooth = ndimage.gaussian_filter(noise, (0.5, 1.5, 1.5))
+    smooth = (smooth - smooth.min()) / np.ptp(smooth) * 255
+    return ArrayVolume(smooth.astype(np.uint8), SIZE, "noise")
+
+
+def run(volume, tmp_path, network=None, **changes):
+    """Segment; return all events."""
+    settings = SegmentationSettings(output=tmp_path / "mask.tif", **changes)
+    return list(segment_volume(network or LocalNetwork(), INFO, volume, settings, CPU))
+
+
+def read(path) -> np.ndarray:
+    """A whole file."""
+    volume = open_volume(path)
+    return np.stack([volume.read(k) for k in range(volume.shape[0])])
+
+
+def test_mask_and_probability_are_those_of_the_network_with_the_voxel_size(tmp_path):
+    """uint8, 0 and 255, and probability × 255; both say how large a voxel is; events count what was found."""
+    volume = volume_of()
+    events = run(volume, tmp_path, probability=tmp_path / "p.tif", threshold=0.6)
+    from mitoda.data.geometry import Geometry
+    from mitoda.inference.streaming import predict_sections
+
+    plain = np.stack(
+        list(
+            predict_sections(LocalNetwork(), recipe(), Geometry((5, 5), 20), volume, InferenceSettings(), CPU)
+        )
+    )
+    assert np.array_equal(read(tmp_path / "mask.tif"), np.where(plain >= 0.6, 255, 0))
+    assert np.abs(read(tmp_path / "p.tif") - plain * 255).max() <= 0.5 + 1e-4
+    for name in ("mask.tif", "p.tif"):
+        assert open_volume(tmp_path / name).voxel_size == pytest.approx(SIZE)
+    done = events[-1]
+    assert isinstance(done, Segmented)
+    assert [event.section for event in events[:-1]] == list(range(8))
+    assert done.foreground == pytest.approx((plain >= 0.6).mean())
+    assert done.stride == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.tif", "p.tif"]
+
+
+def test_the_value_of_foreground_can_be_chosen(tmp_path):
+    """--mask-value 1 for learning tools, small components dropped or not."""
+    for minimum in (0, 5):
+        run(volume_of(), tmp_path, mask_value=1, min_size=minimum, overwrite=True)
+        assert set(np.unique(read(tmp_path / "mask.tif"))) == {0, 1}
+
+
+@pytest.mark.parametrize("minimum", [2, 30, 200])
+def test_small_components_are_dropped_through_sections(tmp_path, minimum):
+    """The file equals scipy's labelling of the whole mask in three dimensions."""
+    volume = volume_of(seed=minimum)
+    run(volume, tmp_path)
+    mask = read(tmp_path / "mask.tif")
+    labels, _ = ndimage.label(mask, THROUGH)
+    sizes = np.bincount(labels.ravel())
+    events = run(volume, tmp_path, min_size=minimum, overwrite=True)
+    expected = np.where((sizes >= minimum)[labels], mask, 0)
+    assert np.array_equal(read(tmp_path / "mask.tif"), expected)
+    assert events[-1].foreground == pytest.approx((expected > 0).mean())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.tif"]
+
+
+def interrupted(volume, tmp_path, after: int, **changes) -> None:
+    """Segment, and stop as Ctrl-C does once so many sections are reported."""
+    settings = SegmentationSettings(output=tmp_path / "mask.tif", **changes)
+    events = segment_volume(LocalNetwork(), INFO, volume, settings, CPU)
+    for _ in range(after):
+        next(events)
+    events.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"min_size": 12},
+        {"probability": True},
+        {"snap": True},
+        {"probability": True, "min_size": 12, "snap": True},
+    ],
+)
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, options):
+    """The files equal those of an uninterrupted run; what was done is not computed again, and no file is left over."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    volume = volume_of(12)
+
+    def changes(folder):
+        return {**options, "probability": folder / "p.tif"} if "probability" in options else options
+
+    run(volume, tmp_path / "whole", **changes(tmp_path / "whole"))
+    parts = tmp_path / "parts"
+    interrupted(volume, parts, 7, **changes(parts))
+    assert not (parts / "mask.tif").exists()
+    counting = CountingVolume(volume)
+    events = run(counting, parts, resume=True, **changes(parts))
+    assert [event.resumed for event in events[:-1]][:7] == [True] * 7
+    assert [event.section for event in events[:-1]] == list(range(12))
+    # beside the identity's first and last section and the look at the contrast: from 7 − stride on; and every one
+    # where grey values on contours are read
+    looked_at = range(12) if "snap" in options else ()
+    assert sorted(counting.sections) == sorted([0, 11, *range(5, 12), 6, *looked_at])
+    for path in (tmp_path / "whole").iterdir():
+        assert np.array_equal(read(path), read(parts / path.name))
+    assert sorted(p.name for p in parts.iterdir()) == sorted(p.name for p in (tmp_path / "whole").iterdir())
+    assert events[-1].foreground == pytest.approx((read(parts / "mask.tif") > 0).mean())
+
+
+def test_an_error_in_the_middle_loses_nothing(tmp_path):
+    """Section 9 cannot be read; mended, the run goes on and equals one without the error."""
+    volume = volume_of(12)
+    with pytest.raises(OSError, match="section 9"):
+        run(BrokenVolume(volume, 9), tmp_path)
+    assert (tmp_path / "mask.tif.partial").exists()
+    events = run(volume, tmp_path, resume=True)
+    resumed = sum(event.resumed for event in events if isinstance(event, SectionDone))
+    assert resumed >= 5
+    mask = read(tmp_path / "mask.tif")
+    run(volume, tmp_path, overwrite=True)
+    assert np.array_equal(read(tmp_path / "mask.tif"), mask)
+
+
+@pytest.mark.parametrize("snap", [False, True])
+def test_where_no_membrane_stands_out_that_is_said(snap, tmp_path):
+    """Not silently: the person asked for boundaries on membranes, by the weights at least."""
+    done = run(volume_of(), tmp_path, snap=snap)[-1]
+    assert isinstance(done, Segmented)
+    assert any("no dark membrane stands out" in warning for warning in done.warnings) == snap
+
+
+@pytest.mark.parametrize("snap", [False, True])
+def test_a_run_that_dies_in_its_second_pass_only_repeats_that(snap, tmp_path, monkeypatch):
+    """The network does not run again: the first pass is complete; the result is the same."""
+    volume = volume_of(10)
+    p = tmp_path / "p.tif"
+    run(volume, tmp_path, min_size=12, snap=snap, probability=p)
+    expected, levels = read(tmp_path / "mask.tif"), read(p)
+    calls = 0
+    original = segmentation.Finishing.finished
+
+    def die(self, section, waiting):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return original(self, section, waiting)
+
+    monkeypatch.setattr(segmentation.Finishing, "finished", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(volume, tmp_path, min_size=12, snap=snap, probability=p, overwrite=True)
+    monkeypatch.setattr(segmentation.Finishing, "finished", original)
+    (tmp_path / "mask.tif").unlink()
+
+    with pytest.raises(FileError, match="exists; give another name, or --overwrite"):
+        run(volume, tmp_path, min_size=12, snap=snap, probability=p)
+    with pytest.raises(FileError, match="left from an interrupted run; give --resume"):
+        run(volume, tmp_path, min_size=12, snap=snap)
+
+    class Forbidden(LocalNetwork):
+        def encode(self, section):
+            raise AssertionError("computed again")
+
+    events = run(volume, tmp_path, Forbidden(), min_size=12, snap=snap, probability=p, resume=True)
+    assert all(event.resumed for event in events[:-1])
+    assert np.array_equal(read(tmp_path / "mask.tif"), expected)
+    assert np.array_equal(read(p), levels)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.tif", "p.tif"]
+
+
+def test_an_interrupted_run_is_not_resumed_with_a_minimum_size_it_did_not_have(tmp_path):
+    """What was done would be lost: it is refused before any work."""
+    volume = volume_of()
+    interrupted(volume, tmp_path, 4)
+    with pytest.raises(FileError, match="left from a run without --min-size"):
+        run(volume, tmp_path, resume=True, min_size=9)
+    with pytest.raises(FileError, match="left from an interrupted run; give --resume"):
+        run(volume, tmp_path, min_size=9)
+    assert (tmp_path / "mask.tif.partial").exists()
+
+
+@pytest.mark.parametrize("change", ["threshold", "weights", "volume", "inverted", "tile"])
+def test_a_run_is_resumed_only_as_what_it_was(tmp_path, change):
+    """Other settings, weights, pixels or contrast are refused, and what is there stays."""
+    volume = volume_of()
+    network, changes = LocalNetwork(), {}
+    interrupted(volume, tmp_path, 4)
+    if change == "threshold":
+        changes["threshold"] = 0.7
+    elif change == "weights":
+        network.register_buffer("weights", torch.ones(1))
+    elif change == "volume":
+        volume = volume_of(seed=1)
+    elif change == "inverted":
+        volume = open_volume(volume.array, voxel_size=SIZE, invert=True)
+    else:
+        changes["inference"] = InferenceSettings(tile=(16, 16))
+    before = (tmp_path / "mask.tif.partial").read_bytes()
+    with pytest.raises(InputError, match="other settings or weights"):
+        run(volume, tmp_path, network, resume=True, **changes)
+    assert (tmp_path / "mask.tif.partial").read_bytes() == before
+
+
+def test_resuming_and_overwriting_together_go_on(tmp_path):
+    """--overwrite replaces a finished mask; --resume takes what the interrupted run has: both are honoured."""
+    volume = volume_of()
+    (tmp_path / "mask.tif").write_bytes(b"an older mask")
+    interrupted(volume, tmp_path, 5, overwrite=True)
+    assert (tmp_path / "mask.tif").read_bytes() == b"an older mask"
+    events = run(volume, tmp_path, resume=True, overwrite=True)
+    assert sum(event.resumed for event in events[:-1]) >= 5
+    assert read(tmp_path / "mask.tif").shape == volume.shape
+
+
+def test_what_is_in_the_way_is_refused_before_any_work(tmp_path):
+    """An existing mask, a partial one, a folder, a missing folder, another format: nothing is read."""
+    volume = CountingVolume(volume_of())
+    (tmp_path / "mask.tif").write_bytes(b"precious")
+    with pytest.raises(FileError, match=r"mask.tif exists; give another name, or --overwrite"):
+        run(volume, tmp_path)
+    assert (tmp_path / "mask.tif").read_bytes() == b"precious"
+    (tmp_path / "mask.tif").unlink()
+    (tmp_path / "mask.tif").mkdir()
+    with pytest.raises(FileError, match="is a folder; give the name of a file"):
+        run(volume, tmp_path)
+    with pytest.raises(FileError, match="does not exist; make it first: mkdir -p"):
+        run(volume, tmp_path / "gone")
+    with pytest.raises(InputError, match=r"p.png must end in .tif"):
+        run(volume, tmp_path / "mask.tif", probability=tmp_path / "p.png")
+    assert volume.sections == []
+    interrupted(volume_of(), tmp_path / "mask.tif", 3)
+    with pytest.raises(FileError, match=r"left from an interrupted run; give --resume"):
+        run(volume_of(), tmp_path / "mask.tif")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threshold": 2.0}, "--threshold must lie between 0 and 1; got 2.0"),
+        ({"threshold": float("nan")}, "--threshold"),
+        ({"min_size": -1}, "--min-size is a number of voxels"),
+        ({"mask_value": 256}, "--mask-value must be from 1 to 255"),
+        ({"mask_value": 0}, "--mask-value"),
+    ],
+)
+def test_settings_are_refused_in_the_words_of_the_options(tmp_path, changes, message):
+    """With the value that was given."""
+    with pytest.raises(InputError, match=message):
+        SegmentationSettings(output=tmp_path / "mask.tif", **changes)
+    with pytest.raises(InputError, match="cannot both be written"):
+        SegmentationSettings(output=tmp_path / "mask.tif", probability=tmp_path / "x" / ".." / "mask.tif")
+
+
+def test_an_empty_mask_is_said_aloud(tmp_path):
+    """No pixel above 0.999, or every component too small: two different warnings."""
+    warnings = " ".join(run(volume_of(), tmp_path, threshold=0.99999)[-1].warnings)
+    assert "the mask is empty: no pixel reached the threshold" in warnings
+    warnings = " ".join(run(volume_of(), tmp_path, min_size=10**6, overwrite=True)[-1].warnings)
+    assert "every component is smaller than --min-size" in warnings
+
+
+def test_odd_stacks_work_and_are_remarked_upon(tmp_path):
+    """One section, a constant one, sections too thick, or too few to be apart as they should."""
+
+    def warned(array, size=SIZE):
+        volume = ArrayVolume(array, size, "odd")
+        return " ".join(run(volume, tmp_path, overwrite=True)[-1].warnings)
+
+    noise = volume_of(10).array
+    assert "paired with itself" in warned(noise[:1])
+    assert "constant (all its pixels are 9)" in warned(np.full((3, 20, 20), 9, np.uint8))
+    assert "pairs are 60 nm apart here, and were 20 nm" in warned(noise, (60.0, 5.0, 5.0))
+    assert "apart" not in warned(noise)
+
+
+def test_inverted_contrast_is_noticed_on_phantoms_and_only_there(source_phantom, target_phantom):
+    """Both drawn microscopes as they are, and inverted; a constant section is neither."""
+    for image, _ in (source_phantom, target_phantom):
+        for k in (0, image.shape[0] // 2):
+            section, pixel = image.read(k), image.voxel_size[1]
+            assert not contrast_looks_inverted(section, pixel)
+            assert contrast_looks_inverted(255 - section, pixel)
+    assert not contrast_looks_inverted(np.full((30, 30), 9, np.uint8), 5.0)
+
+
+def test_inverted_contrast_is_noticed_on_real_sections(real_data):
+    """VNC III and Lucchi."""
+    for name, pixel in (("vnc3", 4.6), ("lucchi", 5.0)):
+        path = next(
+            p
+            for p in sorted((real_data / name).rglob("*.tif*"))
+            if "mask" not in str(p) and "label" not in str(p)
+        )
+        section = open_volume(path).read(0)
+        assert not contrast_looks_inverted(section, pixel)
+        assert contrast_looks_inverted(255 - section, pixel)
+
+
+def test_masks_read_back_as_labels(tmp_path):
+    """What was written scores as what it is: 0 and 1."""
+    run(volume_of(), tmp_path)
+    labels = open_labels(tmp_path / "mask.tif")
+    assert set(np.unique(labels.read(3))) <= {0, 1}

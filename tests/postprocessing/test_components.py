@@ -1,0 +1,60 @@
+"""Components that stream by: equal to labelling the whole volume at once."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from mitoda.postprocessing.components import StreamedComponents
+
+THROUGH = np.zeros((3, 3, 3), bool)
+THROUGH[1] = True
+THROUGH[:, 1, 1] = True
+"""Within a section edges and corners join; between sections only pixels that lie on each other."""
+
+
+def streamed(mask: np.ndarray, minimum: int) -> np.ndarray:
+    """Both passes."""
+    components = StreamedComponents()
+    for section in mask:
+        components.add(section)
+    return np.stack([components.without_small(k, section, minimum) for k, section in enumerate(mask)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 7),
+    st.floats(0.05, 0.7),
+    st.integers(0, 40),
+    st.sampled_from([1, 255]),
+)
+def test_streaming_equals_labelling_in_three_dimensions(seed, sections, density, minimum, value):
+    """On random masks the same voxels stay as with scipy.ndimage.label over the whole volume."""
+    mask = (np.random.default_rng(seed).random((sections, 11, 9)) < density).astype(np.uint8) * np.uint8(
+        value
+    )
+    labels, _ = ndimage.label(mask, THROUGH)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = minimum
+    expected = np.where(sizes[labels] >= minimum, mask, 0)
+    result = streamed(mask, minimum)
+    assert result.dtype == np.uint8
+    assert np.array_equal(result, expected)
+
+
+def test_a_component_that_joins_two_sections_later_counts_as_one():
+    """Two arms of a U: 3 + 3 voxels and a bridge of 3 in the last section are one component of 9."""
+    mask = np.zeros((4, 1, 3), np.uint8)
+    mask[:3, 0, 0] = mask[:3, 0, 2] = mask[3, 0] = 255
+    assert np.array_equal(streamed(mask, 9), mask)
+    assert not streamed(mask, 10).any()
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_empty_and_full_masks(value):
+    """Nothing stays nothing; a full stack is one component."""
+    mask = np.full((3, 4, 5), value, np.uint8)
+    assert np.array_equal(streamed(mask, 60), mask)
+    assert not streamed(mask, 61).any()

@@ -1,0 +1,53 @@
+"""Self-training that goes wrong says so: a start that knows nothing, and tissue without mitochondria."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mitoda.inference.device import choose_bfloat16
+from mitoda.methods import Arithmetic
+from mitoda.synthetic import SOURCE, TARGET, draw_phantom
+from mitoda.training.domains import AdaptationPlan, prepare
+from mitoda.training.loop import Finished, RoundBegun, adapt
+from mitoda.training.settings import TrainingSettings
+from mitoda.training.verdict import judge
+from mitoda.volumes import write_sections
+
+CPU = torch.device("cpu")
+WITHOUT = replace(TARGET, mitochondria_share=0.0)
+
+
+def test_a_phantom_without_mitochondria_has_none():
+    """Nothing is labelled, and what is drawn is still tissue."""
+    image, label = draw_phantom(WITHOUT, (3, 96, 96), 1)
+    assert label.max() == 0
+    assert image.std() > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "target"), [(40, TARGET), (240, WITHOUT)])
+def test_it_ends_in_a_plausible_result_or_with_a_warning(steps, target, tmp_path):
+    """Ten source steps are a bad start; where there are no mitochondria the source's share cannot be right."""
+    for name, domain, shape in (("source", SOURCE, (6, 256, 256)), ("target", target, (24, 256, 256))):
+        image, label = draw_phantom(domain, shape, 3)
+        for kind, array in (("", image), ("_mask", label)):
+            write_sections(tmp_path / f"{name}{kind}.tif", array, array.shape, array.dtype, domain.voxel_size)
+    early = {"supervised_share": "0.25", "rounds": "8"}
+    settings = TrainingSettings(method="mitoda", steps=steps, patch=192, ema_decay=0.9, assignments=early)
+    plan = AdaptationPlan(
+        f"{tmp_path / 'source.tif'}:{tmp_path / 'source_mask.tif'}", str(tmp_path / "target.tif"), settings
+    )
+    prepared = prepare(plan)
+    bfloat16 = choose_bfloat16("auto", CPU)
+    events = list(
+        adapt(settings, prepared.source, prepared.target, tmp_path, prepared.info, Arithmetic(CPU, bfloat16))
+    )
+    assert isinstance(events[-1], Finished)
+    verdict = judge(prepared, events[-1].weights, CPU, bfloat16)
+    said = [event.warning for event in events if isinstance(event, RoundBegun) and event.warning]
+    share, of_source = verdict.now.foreground, verdict.source_foreground
+    assert share < 0.5
+    if target is WITHOUT:
+        assert share < 0.3 * of_source
+    assert verdict.warnings or said or 0.3 * of_source <= share <= 3 * of_source

@@ -1,0 +1,288 @@
+"""Plans: saved and read, opened with labels only where they may be, and what is derived from voxel sizes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mitoda.data.geometry import Geometry
+from mitoda.errors import FileError, InputError
+from mitoda.methods import METHODS
+from mitoda.training import domains as adaptation
+from mitoda.training.domains import AdaptationPlan, extended, load_plan, open_domain, prepare, split_spec
+from mitoda.training.loop import Finished
+from mitoda.training.report import neighbourhood, write_run_report
+from mitoda.training.settings import TrainingSettings
+from mitoda.training.verdict import Look, Verdict
+from mitoda.volumes import ArrayVolume, write_sections
+from tests.fakes import compact_weights
+
+TRAINING = TrainingSettings(steps=2, patch=128, batch_size=1, workers=1, assignments={"consistency": "0.2"})
+
+
+@pytest.fixture
+def files(tmp_path, source_phantom, target_phantom):
+    """Both phantoms as files: source.tif, source_mask.tif, target.tif, target_mask.tif."""
+    for name, (image, label) in (("source", source_phantom), ("target", target_phantom)):
+        for path, volume in ((f"{name}.tif", image), (f"{name}_mask.tif", label)):
+            write_sections(tmp_path / path, volume.array, volume.shape, volume.dtype, volume.voxel_size)
+    return tmp_path
+
+
+def plan_for(files, **changes) -> AdaptationPlan:
+    """From the source phantom to the target phantom."""
+    plan = AdaptationPlan(
+        f"{files / 'source.tif'}:{files / 'source_mask.tif'}", str(files / "target.tif"), TRAINING
+    )
+    return replace(plan, **changes)
+
+
+def test_a_plan_survives_the_disk(tmp_path):
+    """All fields, with tuples as tuples."""
+    plan = AdaptationPlan(
+        "vnc3", "stack.tif", TRAINING, target_voxel_size=(10.0, 5.0, 5.0), spacing=40.0, invert_target=True
+    )
+    plan.save(tmp_path)
+    assert load_plan(tmp_path) == plan
+
+
+def test_a_folder_without_a_run_or_with_another_versions_is_refused(tmp_path):
+    """Missing, not JSON, or with fields nobody knows."""
+    with pytest.raises(FileError, match=r"holds no run of 'mitoda adapt': there is no run.json"):
+        load_plan(tmp_path)
+    AdaptationPlan("a", "b", TRAINING).save(tmp_path)
+    values = json.loads((tmp_path / "run.json").read_text())
+    for text in ("{", json.dumps({**values, "colour": 1}), json.dumps({"source": "a"}), "[]"):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(FileError, match=r"cannot be read .*another version of mitoda"):
+            load_plan(tmp_path)
+
+
+def test_a_run_is_extended_by_steps_or_minutes():
+    """One replaces the other; neither leaves the plan as it is."""
+    plan = AdaptationPlan("a", "b", TRAINING)
+    assert extended(plan, None, None) is plan
+    assert (extended(plan, 9, None).training.steps, extended(plan, 9, None).training.minutes) == (9, None)
+    assert (extended(plan, None, 2.5).training.steps, extended(plan, None, 2.5).training.minutes) == (
+        None,
+        2.5,
+    )
+
+
+def test_strides_scale_and_licence_are_derived(files):
+    """50 nm sections with 10 nm sections: strides 1 and 5; the target's pixels; nobody's data but the person's."""
+    prepared = prepare(plan_for(files))
+    assert (prepared.source.stride, prepared.target.stride) == (1, 5)
+    assert prepared.geometry.spacing == prepared.info.spacing == 50.0
+    assert prepared.info.pixel == pytest.approx(prepared.target.volume.voxel_size[1:])
+    assert prepared.target.scale == (1.0, 1.0)
+    assert prepared.info.licence == "of the person's own data"
+    assert prepared.info.method == "isc"
+
+
+def test_a_target_stride_that_is_given_is_what_the_weights_remember(files):
+    """`mitoda segment` derives its stride from the weights' spacing: 2 sections of 10 nm are 20 nm."""
+    prepared = prepare(plan_for(files, target_stride=2, source_stride=1))
+    assert prepared.target.stride == 2
+    assert prepared.info.spacing == pytest.approx(20.0)
+    for wrong, message in ((0, "at least 1; got 0"), (8, "too few for pairs 8 sections apart")):
+        with pytest.raises(InputError, match=message):
+            prepare(plan_for(files, target_stride=wrong))
+
+
+def test_weights_to_start_from_bring_their_scale_and_their_licence(files, tmp_path):
+    """The run works at the pixels and the spacing that they know, unless the person says otherwise."""
+    path = tmp_path / "known.safetensors"
+    compact_weights(path, pixel=(8.0, 8.0), spacing=40.0, licence="of the moon")
+    prepared = prepare(plan_for(files, start=str(path)))
+    assert prepared.start == path
+    assert prepared.geometry == Geometry((8.0, 8.0), 40.0)
+    assert prepared.target.stride == 4
+    assert (prepared.info.pixel, prepared.info.spacing) == ((8.0, 8.0), 40.0)
+    assert prepared.info.start == str(path)
+    assert prepared.info.licence == "of the moon; of the person's own data"
+    own = prepare(plan_for(files, start=str(path), pixel=6.0, spacing=20.0)).geometry
+    assert own == Geometry((6.0, 6.0), 20.0)
+    assert prepare(plan_for(files)).start is None
+
+
+def test_several_sources_are_drawn_from_each_at_its_own_scale(files):
+    """Names and licences of all; each has its own stride and scale; none is left out of what is announced."""
+    plan = plan_for(files)
+    more = f"{files / 'target.tif'}:{files / 'target_mask.tif'}"
+    prepared = prepare(replace(plan, more_sources=(more,)))
+    (other,) = prepared.source.others
+    assert (prepared.source.stride, other.stride) == (1, 5)
+    assert other.scale == (1.0, 1.0)
+    assert other.labels is not None
+    assert prepared.info.source == f"{plan.source} + {more}"
+    assert [name for name, _ in prepared.domains()] == ["source", "source 2", "target"]
+    oracle = replace(plan.training, method="oracle", assignments={})
+    with pytest.raises(InputError, match="several sources need a method that learns from a source; 'oracle'"):
+        prepare(replace(plan, target=more, more_sources=(more,), training=oracle))
+
+
+def test_weights_of_another_backbone_are_no_start(files):
+    """Refused with both names, before any training."""
+    plan = plan_for(files, start="default", training=replace(TRAINING, backbone="codetection"))
+    with pytest.raises(
+        InputError, match=r"'default' to start from are of the backbone 'compact', and the run's is"
+    ):
+        prepare(plan)
+
+
+def test_without_a_source_nothing_of_one_is_opened(files, tmp_path):
+    """Scale, spacing and licence come from the weights to begin from; methods that need a source are refused."""
+    path = tmp_path / "known.safetensors"
+    compact_weights(path, pixel=(8.0, 8.0), spacing=40.0, licence="of the moon")
+    ours = replace(TRAINING, method="mitoda", assignments={})
+    plan = plan_for(files, source="nowhere", start=str(path), source_free=True, training=ours)
+    prepared = prepare(plan)
+    assert prepared.source is None
+    assert [name for name, _ in prepared.domains()] == ["target"]
+    assert prepared.geometry == Geometry((8.0, 8.0), 40.0)
+    assert (prepared.info.source, prepared.info.licence) == ("", "of the moon; of the person's own data")
+    with pytest.raises(InputError, match="--method mitoda; 'isc' learns from the source in every step"):
+        prepare(replace(plan, training=TRAINING))
+    with pytest.raises(InputError, match="--source-free needs weights to begin from"):
+        replace(plan, start=None)
+
+
+def test_labels_of_the_target_are_opened_by_the_oracle_and_nobody_else(files, monkeypatch):
+    """Every label file that is opened is recorded: the source's for all methods, the target's for the oracle alone."""
+    opened = []
+    original = adaptation.open_labels
+
+    def record(path, **options):
+        opened.append(str(path))
+        return original(path, **options)
+
+    monkeypatch.setattr(adaptation, "open_labels", record)
+    for name, method in METHODS.items():
+        opened.clear()
+        training = replace(TRAINING, method=name, assignments={})
+        target = str(files / "target.tif")
+        if method.labels_from == "target":
+            prepared = prepare(
+                plan_for(files, training=training, target=f"{target}:{files / 'target_mask.tif'}")
+            )
+            assert opened == [str(files / "target_mask.tif")]
+            assert prepared.source.volume.name == target
+        else:
+            prepared = prepare(plan_for(files, training=training))
+            assert opened == [str(files / "source_mask.tif")]
+            assert not hasattr(prepared.target, "labels")
+    with pytest.raises(InputError, match="has no labels; give IMAGES:LABELS"):
+        prepare(plan_for(files, training=replace(TRAINING, method="oracle", assignments={})))
+
+
+def test_a_missing_voxel_size_names_the_option(tmp_path):
+    """Source and target each by theirs; given, they open."""
+    array = np.zeros((2, 64, 64), np.uint8)
+    for name in ("a", "b", "m"):
+        write_sections(tmp_path / f"{name}.tif", array, array.shape, array.dtype, None)
+    plan = AdaptationPlan(f"{tmp_path / 'a.tif'}:{tmp_path / 'm.tif'}", str(tmp_path / "b.tif"), TRAINING)
+    with pytest.raises(InputError, match=r"a.tif is not in its metadata; give --source-voxel-size Z Y X"):
+        prepare(plan)
+    plan = replace(plan, source_voxel_size=(50.0, 5.0, 5.0))
+    with pytest.raises(InputError, match=r"b.tif is not in its metadata; give --target-voxel-size Z Y X"):
+        prepare(plan)
+    assert prepare(replace(plan, target_voxel_size=(50.0, 5.0, 5.0))).target.stride == 1
+    with pytest.raises(InputError, match="voxel sizes are nanometres"):
+        prepare(replace(plan, target_voxel_size=(0.05, 0.005, 0.005)))
+
+
+def test_images_and_labels_are_split_at_the_colon_that_fits(tmp_path, monkeypatch):
+    """A Windows drive does not count; among several colons the one between two files does; short names work."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a:b.tif", "c.tif", "s", "m"):
+        (tmp_path / name).touch()
+    assert split_spec("a:b.tif:c.tif") == ("a:b.tif", "c.tif")
+    assert split_spec("s:m") == ("s", "m")
+    assert split_spec(r"C:\data\x.tif:y.tif") == (r"C:\data\x.tif", "y.tif")
+    assert split_spec("gone.tif:missing.tif") == ("gone.tif", "missing.tif")
+    with pytest.raises(InputError, match="has no labels; give IMAGES:LABELS"):
+        split_spec("c.tif")
+
+
+def test_the_contrast_of_a_target_can_be_inverted(files):
+    """--invert reads 255 − v."""
+    plain, inverted = (
+        open_domain(str(files / "target.tif"), labelled=False, invert=i).volume for i in (False, True)
+    )
+    assert np.array_equal(255 - plain.read(3), inverted.read(3))
+
+
+def test_a_report_predicts_a_section_as_the_whole_volume_would(target_phantom, tmp_path):
+    """Section k with its two partners gives k the same probability as streaming the whole stack."""
+    from fakes import recipe, tiny_network
+
+    from mitoda.inference.predictor import InferenceSettings
+    from mitoda.inference.streaming import predict_sections
+
+    volume, _ = target_phantom
+    geometry = Geometry(volume.voxel_size[1:], 3 * volume.voxel_size[0])
+    arguments = InferenceSettings(), torch.device("cpu")
+    whole = list(predict_sections(tiny_network(), recipe(), geometry, volume, *arguments))
+    for k in (0, 4, 7):
+        near, index = neighbourhood(volume, k, 3, geometry.spacing)
+        part = list(predict_sections(tiny_network(), recipe(), geometry, near, *arguments))
+        assert np.allclose(part[index], whole[k], atol=1e-6)
+
+
+def test_the_report_has_settings_geometry_curves_and_three_pictures(files, tmp_path):
+    """One page that needs no other file; without a verdict nothing is predicted."""
+    prepared = prepare(plan_for(files))
+    compact_weights(tmp_path / "weights.safetensors", pixel=(10.0, 10.0), spacing=50.0)
+    lines = [
+        {"step": s, "seconds": 1.0, "progress": 0.5, "lr": 1e-3, "losses": {"first": 1 / s}}
+        for s in (1, 2, 3)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
+    arguments = plan_for(files), prepared, tmp_path, finished, torch.device("cpu")
+    verdict = Verdict(Look(0.0712, 0.9), None, 0.06)
+    page = write_run_report(*arguments, verdict=verdict).read_text()
+    for text in ("isc", "assignments.consistency", "50 nm apart", "stride", "section 4", "3 steps", "7.12%"):
+        assert text in page
+    assert page.count("data:image/png;base64") == 1 + 3
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert write_run_report(*arguments).read_text().count("data:image/png;base64") == 1
+
+
+def test_a_report_of_a_run_that_began_from_weights_shows_what_changed(files, tmp_path):
+    """Three pictures, whose captions give both shares; and a table with both."""
+    start = tmp_path / "start.safetensors"
+    for seed, path in ((0, start), (1, tmp_path / "weights.safetensors")):
+        compact_weights(path, seed=seed, pixel=(10.0, 10.0), spacing=50.0)
+    prepared = prepare(plan_for(files, start=str(start)))
+    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
+    verdict = Verdict(Look(0.07, 0.9), Look(0.05, None), 0.06)
+    arguments = plan_for(files), prepared, tmp_path, finished, torch.device("cpu")
+    page = write_run_report(*arguments, verdict=verdict).read_text()
+    assert page.count("data:image/png;base64") == 3
+    assert page.count("before: green in both, red new, blue gone</figcaption>") == 3
+    assert "5.00%" in page
+    alone = replace(plan_for(files, start=str(start)), source="unread.tif", source_free=True)
+    assert "unread.tif" not in write_run_report(alone, *arguments[1:]).read_text()
+
+
+def test_volumes_in_memory_can_be_cut_around_a_section():
+    """Partners outside the stack are left out; without a voxel size none is made up."""
+    volume = ArrayVolume(np.arange(5, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2))
+    near, index = neighbourhood(volume, 1, 2, 50.0)
+    assert near.array[:, 0, 0].tolist() == [1, 3]
+    assert index == 0
+    assert near.voxel_size is None
+
+
+def test_the_oracle_steps_the_distance_of_the_others(files):
+    """It learns from 10 nm sections, but in pairs as far apart as the source's sections are: 50 nm, five sections."""
+    labelled = f"{files / 'target.tif'}:{files / 'target_mask.tif'}"
+    training = replace(TRAINING, method="oracle", assignments={})
+    for source in ("vnc3", f"{files / 'source.tif'}:{files / 'source_mask.tif'}"):
+        prepared = prepare(plan_for(files, source=source, target=labelled, training=training))
+        assert prepared.info.spacing == 50.0
+        assert (prepared.source.stride, prepared.source.scale) == (5, (1.0, 1.0))

@@ -1,0 +1,199 @@
+"""The training loop: what it leaves on disk, how it stops, and that a break changes nothing."""
+
+import json
+
+import pytest
+import torch
+
+from mitoda.data.geometry import shared_geometry
+from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
+from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.methods import Arithmetic
+from mitoda.methods.isc import Isc
+from mitoda.models.weights import WeightsInfo, load_weights
+from mitoda.training.loop import Finished, Saved, StepsDone, adapt
+from mitoda.training.settings import SCHEDULES, TrainingSettings
+from mitoda.training.state import read_log
+
+CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
+INFO = WeightsInfo("compact", (5.0, 5.0), 50.0)
+TINY = {"batch_size": 1, "patch": 128, "workers": 1}
+
+
+@pytest.fixture
+def domains(source_phantom, target_phantom):
+    """Pairs of both phantoms."""
+    (image, label), (target, _) = source_phantom, target_phantom
+    geometry = shared_geometry(image.voxel_size, target.voxel_size)
+    return (
+        LabelledPairs(image, 1, geometry.scale(image.voxel_size), labels=label),
+        UnlabelledPairs(target, 5, geometry.scale(target.voxel_size)),
+    )
+
+
+def train(domains, folder, should_stop=lambda: False, resume=False, start=None, **changes):
+    """Run; return the events."""
+    folder.mkdir(exist_ok=True)
+    settings = TrainingSettings(**{"steps": 6, **TINY, **changes})
+    options = {"start": start, "resume": resume, "should_stop": should_stop}
+    return list(adapt(settings, *domains, folder, INFO, CPU, **options))
+
+
+def stop_after(steps: int):
+    """Ask to stop before step number `steps`."""
+    asked = iter(range(steps))
+    return lambda: next(asked, None) is None
+
+
+def tensors(folder) -> dict[str, torch.Tensor]:
+    """The weights of a run."""
+    return load_weights(folder / "weights.safetensors")[0].state_dict()
+
+
+def test_a_run_stopped_and_resumed_equals_one_without_a_break(domains, tmp_path):
+    """Weights, optimisers, averages and random states: bit for bit after 6 steps, stopped after 2."""
+    train(domains, tmp_path / "whole")
+    first = train(domains, tmp_path / "parts", stop_after(2))
+    assert first[-1] == Finished(2, first[-1].seconds, False, tmp_path / "parts" / "weights.safetensors")
+    second = train(domains, tmp_path / "parts", resume=True)
+    assert second[-1].complete
+    assert second[-1].step == 6
+    whole, parts = (
+        torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")
+    )
+    for name in ("method", "average"):
+        assert all(torch.equal(whole[name][key], parts[name][key]) for key in whole[name])
+    for name, optimizer in whole["optimizers"].items():
+        for index, values in optimizer["state"].items():
+            for key, value in values.items():
+                assert torch.equal(value, parts["optimizers"][name]["state"][index][key])
+    assert torch.equal(whole["random"], parts["random"])
+    a, b = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_begins_from_weights_and_is_resumed_from_its_own(domains, tmp_path):
+    """With a learning rate of next to nothing they stay what they were; resuming does not go back to them."""
+    train(domains, tmp_path / "begun", steps=2, seed=5)
+    start = tmp_path / "begun" / "weights.safetensors"
+    still = {"steps": 2, "assignments": {"learning_rate": "1e-12"}}
+    train(domains, tmp_path / "still", start=start, **still)
+    known, found = tensors(tmp_path / "begun"), tensors(tmp_path / "still")
+    assert all(torch.allclose(known[key], found[key], atol=1e-6) for key in known)
+    train(domains, tmp_path / "fresh", **still)
+    fresh = tensors(tmp_path / "fresh")
+    assert not all(torch.allclose(known[key], fresh[key], atol=1e-3) for key in known)
+    train(domains, tmp_path / "whole", start=start)
+    train(domains, tmp_path / "parts", stop_after(3), start=start)
+    train(domains, tmp_path / "parts", resume=True, start=start)
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_another_seed_is_another_run(domains, tmp_path):
+    """And the same seed the same."""
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(domains, tmp_path / name, steps=2, seed=seed)
+    a, b, c = (tensors(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_weights_log_and_events_tell_the_same_story(domains, tmp_path):
+    """The last event names the weights; they say how long they learnt; the log has the losses of the last event."""
+    events = train(domains, tmp_path / "run", steps=3)
+    assert [type(event) for event in events] == [StepsDone, Saved, Finished]
+    _, info = load_weights(events[-1].weights)
+    assert info.steps == 3
+    assert info.seconds == pytest.approx(events[-1].seconds, abs=0.06)
+    (record,) = read_log(tmp_path / "run")
+    assert record["step"] == 3
+    assert record["progress"] == 1.0
+    assert record["losses"] == events[0].losses
+    assert {"first", "second", "residual", "consistency"} <= set(record["losses"])
+
+
+def test_the_weights_saved_are_averages(domains, tmp_path):
+    """They are neither the start nor the last step's."""
+    train(domains, tmp_path / "run", steps=4)
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    last = {
+        key.removeprefix("network."): t for key, t in state["method"].items() if key.startswith("network.")
+    }
+    saved = tensors(tmp_path / "run")
+    assert all(torch.equal(saved[key], state["average"][key]) for key in saved)
+    assert not all(torch.equal(saved[key], last[key]) for key in saved)
+
+
+def test_a_run_can_be_extended(domains, tmp_path):
+    """Resumed with more steps it goes on from the last; resumed when done it ends at once."""
+    train(domains, tmp_path / "run", steps=2)
+    assert train(domains, tmp_path / "run", steps=3, resume=True)[-1].step == 3
+    assert train(domains, tmp_path / "run", steps=3, resume=True)[-1].step == 3
+
+
+def test_lines_of_the_log_written_after_the_checkpoint_are_dropped(domains, tmp_path):
+    """A crash after step 9 of a run saved at 2 leaves a line too many, and perhaps half a line."""
+    train(domains, tmp_path / "run", steps=2)
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 9, "losses": {}}) + '\n{"step": 1')
+    train(domains, tmp_path / "run", steps=3, resume=True)
+    assert [record["step"] for record in read_log(tmp_path / "run")] == [2, 3]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do(domains, tmp_path, monkeypatch):
+    """The step is named, and a smaller learning rate."""
+    update = Isc.update
+
+    def diverge(self, source, target, progress):
+        return {**update(self, source, target, progress), "first": torch.tensor(float("nan"))}
+
+    monkeypatch.setattr(Isc, "update", diverge)
+    with pytest.raises(
+        MitodaError, match="the loss 'first' is not finite at step 2; give a smaller --set learning_rate"
+    ):
+        train(domains, tmp_path / "run", steps=2)
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_nothing_of_the_target_is_read_where_a_method_wants_none(domains, tmp_path):
+    """Source-only runs without a target at all."""
+    events = train((domains[0], None), tmp_path / "run", method="source-only", steps=1)
+    assert events[-1].complete
+
+
+def test_there_is_nothing_to_resume_without_a_state(domains, tmp_path):
+    """The message names the folder and what to do."""
+    with pytest.raises(FileError, match=r"nothing to resume in .*run: no state.pt.*--overwrite"):
+        train(domains, tmp_path / "run", resume=True)
+
+
+def test_schedules_start_at_one_and_fall():
+    """poly and cosine end at 0, constant stays."""
+    for name, schedule in SCHEDULES.items():
+        assert schedule(0.0) == 1.0
+        assert schedule(1.0) == pytest.approx(1.0 if name == "constant" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": None}, "either as --steps or as --minutes"),
+        ({"minutes": 3.0}, "either as --steps or as --minutes"),
+        ({"steps": 0}, "longer than nothing"),
+        ({"schedule": "linear"}, "no schedule 'linear'; choose one of: poly, cosine, constant"),
+        ({"batch_size": 0}, "--batch-size must be at least 1"),
+        ({"patch": 100}, "--patch must be a multiple of 64"),
+        ({"patch": 0}, "--patch must be a multiple of 64"),
+        ({"backbone": "vnet9"}, "no backbone 'vnet9'"),
+        ({"method": "magic"}, "no method 'magic'"),
+        ({"histogram_matching": 1.5}, "--histogram-matching is a share"),
+        ({"ema_decay": 1.0}, "--ema must be"),
+        ({"augmentation": "weak"}, "no augmentation 'weak'"),
+        ({"assignments": {"consistancy": "1"}}, "no setting 'consistancy'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_the_words_of_the_options(changes, message):
+    """Before anything is opened."""
+    with pytest.raises(InputError, match=message):
+        TrainingSettings(**{"steps": 1, **TINY, **changes})
