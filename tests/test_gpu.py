@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mitoda.data.geometry import Geometry
-from mitoda.inference.device import choose_bfloat16
 from mitoda.inference.predictor import InferenceSettings, SectionPredictor
 from mitoda.inference.streaming import predict_sections
 from mitoda.methods import Arithmetic
+from mitoda.models.device import choose_bfloat16
 from mitoda.models.pair_networks import backbone_named, build_network
 from mitoda.models.pretrained import find_weights
 from mitoda.models.weights import load_weights

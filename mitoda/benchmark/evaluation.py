@@ -12,9 +12,9 @@ from mitoda.benchmark.tasks import HeldOut
 from mitoda.data.geometry import Geometry, component_limit
 from mitoda.evaluation.metrics import rank_mask, rank_section
 from mitoda.evaluation.scoring import ScoredSection
-from mitoda.inference.device import choose_bfloat16
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import check_volume, predict_sections
+from mitoda.models.device import choose_bfloat16
 from mitoda.models.pair_networks import backbone_named
 from mitoda.models.weights import load_weights
 from mitoda.postprocessing.mask import Finishing

@@ -92,7 +92,7 @@ def bench(
 
     from mitoda.benchmark import BenchSettings, Failed, choose_methods, tabulate
     from mitoda.errors import FileError, InputError
-    from mitoda.inference.device import choose_device, describe_device
+    from mitoda.models.device import choose_device, describe_device
 
     for path in (csv, figure):
         if path is not None and not path.absolute().parent.is_dir():

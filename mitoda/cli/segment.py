@@ -117,12 +117,12 @@ def segment(
 ) -> None:
     """Write the mask of the mitochondria in a stack."""
     from mitoda.data.geometry import component_limit
-    from mitoda.inference.device import choose_bfloat16, choose_device, describe_device
     from mitoda.inference.predictor import InferenceSettings
     from mitoda.inference.segment import Segmented, segment_volume
     from mitoda.inference.segment_settings import SegmentationSettings, check_outputs
     from mitoda.inference.streaming import check_volume
     from mitoda.inference.voxel_size import search_voxel_size
+    from mitoda.models.device import choose_bfloat16, choose_device, describe_device
     from mitoda.models.pretrained import find_weights
     from mitoda.models.weights import load_weights
 

@@ -45,8 +45,8 @@ def run_plan(
     plan: "AdaptationPlan", folder: Path, device_name: str, *, resume: bool = False, overwrite: bool = False
 ) -> "Finished":
     """Train a plan in its folder and draw the progress."""
-    from mitoda.inference.device import choose_bfloat16, choose_device, describe_device
     from mitoda.methods import Arithmetic
+    from mitoda.models.device import choose_bfloat16, choose_device, describe_device
     from mitoda.training.domains import prepare
     from mitoda.training.loop import adapt
 

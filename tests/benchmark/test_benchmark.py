@@ -38,10 +38,10 @@ from mitoda.cli import main
 from mitoda.data.geometry import component_limit
 from mitoda.errors import InputError, MitodaError
 from mitoda.evaluation.scoring import Scores, score_volumes
-from mitoda.inference.device import choose_bfloat16
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.segment import segment_volume
 from mitoda.inference.segment_settings import SegmentationSettings
+from mitoda.models.device import choose_bfloat16
 from mitoda.models.weights import load_weights
 from mitoda.plotting import LINES, Bar, bar_figure
 from mitoda.synthetic import SOURCE, TARGET

@@ -17,8 +17,8 @@ import torch
 from mitoda.cli.memory import keep_freed_memory
 from mitoda.data.augmentation import augmentation_named
 from mitoda.data.pairs import BatchSettings, BatchStream, PseudoLabels
-from mitoda.inference.device import choose_bfloat16
 from mitoda.methods import Arithmetic, method_named
+from mitoda.models.device import choose_bfloat16
 from mitoda.models.discriminators import PatchDiscriminator
 from mitoda.models.pair_networks import backbone_named, build_network
 from mitoda.training.domains import AdaptationPlan, Prepared, prepare

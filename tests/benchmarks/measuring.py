@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from mitoda.inference.device import cpu_has_bfloat16, describe_device
+from mitoda.models.device import cpu_has_bfloat16, describe_device
 
 REAL_DATA = Path(os.environ.get("MITODA_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -19,9 +19,9 @@ import torch
 
 from mitoda.cli.memory import keep_freed_memory
 from mitoda.data.geometry import Geometry
-from mitoda.inference.device import choose_bfloat16
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import predict_sections
+from mitoda.models.device import choose_bfloat16
 from mitoda.models.pair_networks import backbone_named, build_network
 from mitoda.models.pretrained import find_weights
 from mitoda.models.weights import load_weights

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mitoda.inference.device import choose_bfloat16
 from mitoda.methods import METHODS, Arithmetic, method_named
 from mitoda.methods.registry import PRESETS
+from mitoda.models.device import choose_bfloat16
 from mitoda.training.domains import AdaptationPlan, prepare
 from mitoda.training.loop import Finished, StepsDone, adapt
 from mitoda.training.settings import TrainingSettings

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mitoda.inference.device import choose_bfloat16
 from mitoda.methods import Arithmetic
+from mitoda.models.device import choose_bfloat16
 from mitoda.synthetic import SOURCE, TARGET, draw_phantom
 from mitoda.training.domains import AdaptationPlan, prepare
 from mitoda.training.loop import Finished, RoundBegun, adapt

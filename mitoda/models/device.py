@@ -1,4 +1,4 @@
-"""Where to compute, as a person asks for it."""
+"""The device that computes, and whether it computes in bfloat16."""
 
 import platform
 
@@ -8,9 +8,9 @@ from mitoda.errors import InputError
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a device that is there.
+    """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a device that exists.
 
-    `auto` takes CUDA, then Apple's MPS, then the CPU. A device asked for by name is never replaced by another.
+    `auto` prefers CUDA, then Apple's MPS, then the CPU. A device given by name is never replaced by another.
 
     Raises
     ------
@@ -32,14 +32,14 @@ def choose_device(name: str) -> torch.device:
     )
     if missing:
         raise InputError(
-            f"the device '{name}' is not here (PyTorch {torch.__version__} sees "
-            f"{torch.cuda.device_count()} CUDA devices); give --device auto or cpu"
+            f"the device '{name}' is not available (PyTorch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices); give auto or cpu"
         )
     return device
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device for a person: the card's name, or the CPU's threads."""
+    """Return the name of a graphics card, or the number of threads of the CPU."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -48,17 +48,17 @@ def describe_device(device: torch.device) -> str:
 
 
 def choose_bfloat16(precision: str, device: torch.device) -> bool:
-    """Say whether to compute in bfloat16: as asked, or where the device has instructions for it.
+    """Return whether to compute in bfloat16: as given, or for `auto` where the device has instructions for it.
 
-    Measured on two cores with AVX-512 bf16, batch 2 of 512×512 pairs on `compact`: a supervised step 0.29 s in float32,
-    0.17 s in bfloat16. Where the instructions are missing PyTorch imitates them, slowly, so that `auto` is float32.
+    Measured on two cores with AVX-512 bf16, batch 2 of 512×512 pairs on `compact`: a supervised step takes 0.29 s in
+    float32 and 0.17 s in bfloat16. Without the instructions PyTorch emulates bfloat16 slowly, so `auto` is float32.
 
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16"}
     """
     if precision not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"--precision is auto, float32 or bfloat16; got '{precision}'")
+        raise InputError(f"precision is auto, float32 or bfloat16; got '{precision}'")
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
@@ -70,6 +70,6 @@ def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX-512 bf16, AMX, or Arm's equivalent)."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    # Newer than the oldest PyTorch allowed: one that cannot be asked answers no.
+    # These functions are newer than the oldest PyTorch allowed; without them the answer is no.
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question, bool)() for question in questions)
