@@ -170,20 +170,19 @@ def _conclude(
     bfloat16: bool,
 ) -> None:
     """Write the report, say how it ended and what to do next."""
-    from mitoda.training.report import write_run_report
-    from mitoda.training.verdict import judge
+    from mitoda.training.report import check_result, write_run_report
 
-    verdict = judge(prepared, finished.weights, device, bfloat16) if finished.complete else None
-    report = write_run_report(plan, prepared, folder, finished, device, bfloat16=bfloat16, verdict=verdict)
+    checks = check_result(prepared, finished.weights, device, bfloat16) if finished.complete else None
+    report = write_run_report(plan, prepared, folder, finished, device, bfloat16=bfloat16, checks=checks)
     done = f"{finished.step} steps in {duration(finished.seconds)}"
-    if verdict is None:
+    if checks is None:
         say(f"stopped after {done}; go on with: mitoda adapt --resume {folder}")
         raise typer.Exit(1)
     say(
         f"done: {done}; the averaged weights of the last step are {finished.weights}; losses and pictures: {report}"
     )
-    say(verdict.sentence)
-    for warning in verdict.warnings:
+    say(checks.sentence)
+    for warning in checks.warnings:
         warn(warning)
     say(f"next: mitoda segment STACK.tif -o mask.tif --weights {finished.weights}")
 

@@ -1,34 +1,109 @@
-"""The page a training leaves: its settings, its losses, and what its weights make of the target."""
+"""What a run ends with: checks of its result without labels, and a page with losses, settings and pictures."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from mitoda.data.geometry import Geometry
 from mitoda.inference.predictor import InferenceSettings
+from mitoda.inference.self_consistency import (
+    EMPTY,
+    FLOOD,
+    foreground_is_plausible,
+    foreground_share,
+    selection_scores,
+)
 from mitoda.inference.streaming import predict_sections
 from mitoda.models.pair_networks import backbone_named
 from mitoda.models.weights import load_weights
-from mitoda.plotting import curve_figure, overlay, write_report
+from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.training.domains import AdaptationPlan, Prepared
 from mitoda.training.loop import Finished
 from mitoda.training.state import read_log
-from mitoda.training.verdict import Verdict
 from mitoda.volumes import ArrayVolume, Volume
 
+SAMPLES = 12
+"""Samples of the target that the checks look at."""
 PICTURES = 3
 """Sections of the target that are shown."""
 CANDIDATES = 9
-"""Sections among which those that changed most are sought, where the run began from weights."""
+"""Sections from which those with the largest change are chosen, where the run began from weights."""
 PICTURE_SIDE = 1024
-"""Pixels; of larger sections the middle is shown."""
+"""Pixels; of larger sections the centre is shown."""
 
 
-def loss_records(folder: Path) -> list[dict[str, Any]]:
-    """Losses of a run's log, one flat record for each line: step and loss by name."""
+@dataclass(frozen=True)
+class Check:
+    """What weights predict in samples of the target."""
+
+    foreground: float
+    """Share of pixels predicted as mitochondrion."""
+    agreement: float | None
+    """Dice between the two predictions of a section, in the pair before it and in the pair after it."""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Checks of a run's result that need no label of the target."""
+
+    now: Check
+    before: Check | None
+    """Of the weights that the run began from; None from scratch."""
+    source_foreground: float | None
+    """Share of the source's pixels labelled as mitochondrion; None without a source."""
+
+    @property
+    def sentence(self) -> str:
+        """The numbers in one line."""
+        foreground, dice = f"{self.now.foreground:.2%}", _number(self.now.agreement)
+        if self.before is not None:
+            foreground += f" (before the run {self.before.foreground:.2%})"
+            dice += f" (before the run {_number(self.before.agreement)})"
+        return (
+            f"checks without labels, on {SAMPLES} samples of the target: foreground {foreground}; "
+            f"agreement of a section's two predictions (Dice) {dice}"
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons to look at the result before using the weights."""
+        share = self.now.foreground
+        found = f"{share:.2%} of {SAMPLES} samples of the target is predicted as mitochondrion"
+        advice = "check --voxel-size and --invert, and look at the pictures in the report"
+        if share < EMPTY:
+            return [f"the result is almost empty: {found}; {advice}"]
+        if share > FLOOD:
+            return [f"{found}, more than in any tissue; {advice}"]
+        if self.source_foreground is not None and not foreground_is_plausible(share, self.source_foreground):
+            return [f"{found}, but {self.source_foreground:.2%} of the source is labelled so; {advice}"]
+        if self.before is not None and not foreground_is_plausible(share, self.before.foreground):
+            return [f"{found}, but {self.before.foreground:.2%} before the run; {advice}"]
+        return []
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def check_result(prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool = False) -> Checks:
+    """Check a run's weights, and those that it began from, on samples of the target; no label of it is read."""
+
+    def check(path: Path) -> Check:
+        network, info = load_weights(path)
+        backbone = backbone_named(info.backbone)
+        scores = selection_scores(
+            network.to(device), backbone, prepared.target, device, samples=SAMPLES, bfloat16=bfloat16
+        )
+        return Check(scores["foreground"] or 0.0, scores["two_context_dice"])
+
+    before = None if prepared.start is None else check(prepared.start)
+    return Checks(check(weights), before, foreground_share(prepared.source))
+
+
+def loss_records(folder: Path) -> list[dict[str, float]]:
+    """Losses in a run's log: one record for each line, with its step and the losses by name."""
     return [
         {"step": record["step"], **record["losses"]} for record in read_log(folder) if record.get("losses")
     ]
@@ -36,9 +111,8 @@ def loss_records(folder: Path) -> list[dict[str, Any]]:
 
 def draw_curves(folder: Path) -> None:
     """Write `curves.png` into a run's folder; nothing before the first line of the log."""
-    records = loss_records(folder)
-    if records:
-        curve_figure(records, folder / "curves.png")
+    if records := loss_records(folder):
+        write_png(curve_figure(records), folder / "curves.png")
 
 
 def write_run_report(
@@ -49,56 +123,49 @@ def write_run_report(
     device: torch.device,
     *,
     bfloat16: bool = False,
-    verdict: Verdict | None = None,
+    checks: Checks | None = None,
 ) -> Path:
-    """Write `report.html` (and `curves.png`) into a run's folder.
+    """Write `report.html` and `curves.png` into a run's folder; return the path of the page.
 
-    Parameters
-    ----------
-    verdict : Verdict, optional
-        Of the weights saved last; with it, what they make of a few target sections is shown. No label is read.
-
-    Returns
-    -------
-    Path
-        Of the page.
+    With `checks`, the page has them, and pictures of what the last weights predict in the target. No label is read.
     """
     settings = asdict(plan)
     if plan.source_free:
-        settings["source"] = None  # the plan holds the name that is the default; nothing of it was read
-    shown = settings.pop("training")
+        settings["source"] = None  # the plan holds the default source, which was not read
+    training = settings.pop("training")
     state = "complete" if finished.complete else "stopped before its end"
-    notes = [
-        f"{finished.step} steps in {finished.seconds:.0f} s, {state}. The weights are averaged over the last steps; no "
-        "label of the target was read"
-        + (" except as the oracle's training labels." if plan.training.method == "oracle" else ".")
-    ]
+    exception = " except as the oracle's training labels" if plan.training.method == "oracle" else ""
     return write_report(
         folder,
         f"mitoda adapt: {plan.training.method} on {plan.training.backbone}",
-        settings={**settings, **shown},
+        [
+            f"{finished.step} steps in {finished.seconds:.0f} s, {state}. The weights are averaged over the last "
+            f"steps; no label of the target was read{exception}."
+        ],
+        {
+            **({} if checks is None else {"Checks of the target without labels": asdict(checks)}),
+            "Geometry": _geometry(prepared),
+            "Settings": {**settings, **training},
+        },
         records=loss_records(folder),
-        tables={"Geometry": _geometry_table(prepared)}
-        | ({"The target, without labels": verdict.table()} if verdict is not None else {}),
-        pictures=_pictures(prepared, finished.weights, device, bfloat16) if verdict is not None else (),
+        pictures=[] if checks is None else _pictures(prepared, finished.weights, device, bfloat16),
         compared=None if prepared.start is None else ("now and before", "now only", "before only"),
-        notes=notes,
     )
 
 
-def _geometry_table(prepared: Prepared) -> dict[str, object]:
-    geometry = prepared.geometry
+def _geometry(prepared: Prepared) -> dict[str, object]:
+    pixel = prepared.geometry.pixel
     rows: dict[str, object] = {
-        "working pixel": f"{geometry.pixel[0]:g} × {geometry.pixel[1]:g} nm",
-        "pairs": f"{prepared.info.spacing:g} nm apart",
+        "working pixel": f"{pixel[0]:g} × {pixel[1]:g} nm",
+        "distance of a pair": f"{prepared.info.spacing:g} nm",
     }
     for name, pairs in prepared.domains():
         size = pairs.volume.voxel_size
         rows[name] = {
             "sections, rows, columns": " × ".join(map(str, pairs.volume.shape)),
-            "voxel (nm)": " × ".join(f"{length:g}" for length in size) if size else None,
-            "stride": pairs.stride,
-            "resampled by": f"{1 / pairs.scale[0]:.3f} × {1 / pairs.scale[1]:.3f}",
+            "voxel size (nm)": " × ".join(f"{length:g}" for length in size) if size else None,
+            "stride (sections)": pairs.stride,
+            "resampling factor": f"{1 / pairs.scale[0]:.3f} × {1 / pairs.scale[1]:.3f}",
         }
     return rows
 
@@ -106,65 +173,37 @@ def _geometry_table(prepared: Prepared) -> dict[str, object]:
 def _pictures(
     prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool
 ) -> list[tuple[str, np.ndarray]]:
-    """Draw masks over sections spread over the target; where it began from weights, over those that changed most."""
-    now = _Masks(prepared, weights, device, bfloat16)
-    if prepared.start is None:
-        return [_picture(prepared, k, now.of(k), None) for k in _spread(prepared, PICTURES)]
-    before = _Masks(prepared, prepared.start, device, bfloat16)
-    masks = {k: (now.of(k), before.of(k)) for k in _spread(prepared, CANDIDATES)}
-    changed = sorted(masks, key=lambda k: np.count_nonzero(masks[k][0] ^ masks[k][1]), reverse=True)
-    return [_picture(prepared, k, *masks[k]) for k in sorted(changed[:PICTURES])]
-
-
-def _spread(prepared: Prepared, count: int) -> list[int]:
-    """Sections evenly spread over the target."""
+    """Captions and overlays of evenly spread sections; with weights to begin from, of those with the largest change."""
+    count = PICTURES if prepared.start is None else CANDIDATES
     sections = prepared.target.volume.shape[0]
-    return sorted({(2 * place + 1) * sections // (2 * count) for place in range(count)})
+    chosen = sorted({(2 * index + 1) * sections // (2 * count) for index in range(count)})
+    now = _masks(prepared, weights, chosen, device, bfloat16)
+    if prepared.start is None:
+        return [_picture(prepared.target.volume, k, now[k], None) for k in chosen]
+    before = _masks(prepared, prepared.start, chosen, device, bfloat16)
+    changed = sorted(chosen, key=lambda k: np.count_nonzero(now[k] ^ before[k]), reverse=True)[:PICTURES]
+    return [_picture(prepared.target.volume, k, now[k], before[k]) for k in sorted(changed)]
 
 
-def _picture(
-    prepared: Prepared, k: int, mask: np.ndarray, before: np.ndarray | None
-) -> tuple[str, np.ndarray]:
-    """The middle of a section with its mask, and with what changed since before; and its caption."""
-    rows, columns = (_middle(size) for size in mask.shape)
-    grey = prepared.target.volume.read(k, rows, columns)
-    caption = (
-        f"section {k}, before smoothing along the sections: {mask.mean():.1%} predicted as mitochondrion"
-    )
-    if before is None:
-        return caption, overlay(grey, mask[rows, columns])
-    caption += f", {before.mean():.1%} before: green in both, red new, blue gone"
-    return caption, overlay(grey, mask[rows, columns], before[rows, columns])
-
-
-class _Masks:
-    """Masks of single sections of the target by some weights, before smoothing along the sections."""
-
-    def __init__(self, prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool) -> None:
-        self.target = prepared.target
-        self.network, self.info = load_weights(weights)
-        self.settings = InferenceSettings(bfloat16=bfloat16)
-        self.device = device
-
-    def of(self, k: int) -> np.ndarray:
-        """The mask of section `k`, boolean."""
-        info = self.info
-        near, index = neighbourhood(self.target.volume, k, self.target.stride, info.spacing)
-        predicted = predict_sections(
-            self.network,
-            backbone_named(info.backbone),
-            Geometry(info.pixel, info.spacing),
-            near,
-            self.settings,
-            self.device,
-        )
-        return np.asarray(list(predicted)[index] >= info.threshold)
+def _masks(
+    prepared: Prepared, weights: Path, sections: list[int], device: torch.device, bfloat16: bool
+) -> dict[int, np.ndarray]:
+    """Masks of single sections of the target, without smoothing along the sections."""
+    network, info = load_weights(weights)
+    geometry = Geometry(info.pixel, info.spacing)
+    masks = {}
+    for k in sections:
+        near, index = neighbourhood(prepared.target.volume, k, prepared.target.stride, info.spacing)
+        settings = InferenceSettings(bfloat16=bfloat16)
+        maps = predict_sections(network, backbone_named(info.backbone), geometry, near, settings, device)
+        masks[k] = np.asarray(list(maps)[index] >= info.threshold)
+    return masks
 
 
 def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[ArrayVolume, int]:
     """Cut section `k` and its partners `stride` sections away out of a volume, as neighbours `spacing` nm apart.
 
-    Both visits of the section are in it, so it is predicted as in the whole volume, at the cost of three sections.
+    Section `k` is then predicted as in the whole volume, at the cost of three sections.
 
     Returns
     -------
@@ -178,6 +217,17 @@ def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[
     return ArrayVolume(np.stack([volume.read(n) for n in chosen]), voxel_size, volume.name), chosen.index(k)
 
 
-def _middle(size: int) -> slice:
-    start = max(0, (size - PICTURE_SIDE) // 2)
-    return slice(start, start + PICTURE_SIDE)
+def _picture(volume: Volume, k: int, mask: np.ndarray, before: np.ndarray | None) -> tuple[str, np.ndarray]:
+    """Caption and overlay of the centre of a section."""
+    rows, columns = (
+        slice(start, start + PICTURE_SIDE)
+        for start in (max(0, (size - PICTURE_SIDE) // 2) for size in mask.shape)
+    )
+    grey = volume.read(k, rows, columns)
+    caption = (
+        f"section {k}: {mask.mean():.1%} predicted as mitochondrion, without smoothing along the sections"
+    )
+    if before is None:
+        return caption, overlay(grey, mask[rows, columns])
+    caption += f"; {before.mean():.1%} before the run. Green: in both, red: new, blue: gone"
+    return caption, overlay(grey, mask[rows, columns], before[rows, columns])

@@ -10,8 +10,8 @@ from mitoda.models.device import choose_bfloat16
 from mitoda.synthetic import SOURCE, TARGET, draw_phantom
 from mitoda.training.domains import AdaptationPlan, prepare
 from mitoda.training.loop import Finished, RoundBegun, adapt
+from mitoda.training.report import check_result
 from mitoda.training.settings import TrainingSettings
-from mitoda.training.verdict import judge
 from mitoda.volumes import write_sections
 
 CPU = torch.device("cpu")
@@ -44,10 +44,10 @@ def test_it_ends_in_a_plausible_result_or_with_a_warning(steps, target, tmp_path
         adapt(settings, prepared.source, prepared.target, tmp_path, prepared.info, Arithmetic(CPU, bfloat16))
     )
     assert isinstance(events[-1], Finished)
-    verdict = judge(prepared, events[-1].weights, CPU, bfloat16)
+    checks = check_result(prepared, events[-1].weights, CPU, bfloat16)
     said = [event.warning for event in events if isinstance(event, RoundBegun) and event.warning]
-    share, of_source = verdict.now.foreground, verdict.source_foreground
+    share, of_source = checks.now.foreground, checks.source_foreground
     assert share < 0.5
     if target is WITHOUT:
         assert share < 0.3 * of_source
-    assert verdict.warnings or said or 0.3 * of_source <= share <= 3 * of_source
+    assert checks.warnings or said or 0.3 * of_source <= share <= 3 * of_source

@@ -5,18 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from mitoda.data.geometry import Geometry
 from mitoda.errors import FileError, InputError
 from mitoda.methods import METHODS
 from mitoda.training import domains as adaptation
 from mitoda.training.domains import AdaptationPlan, extended, load_plan, open_domain, prepare, split_spec
-from mitoda.training.loop import Finished
-from mitoda.training.report import neighbourhood, write_run_report
 from mitoda.training.settings import TrainingSettings
-from mitoda.training.verdict import Look, Verdict
-from mitoda.volumes import ArrayVolume, write_sections
+from mitoda.volumes import write_sections
 from tests.fakes import compact_weights
 
 TRAINING = TrainingSettings(steps=2, patch=128, batch_size=1, workers=1, assignments={"consistency": "0.2"})
@@ -213,69 +209,6 @@ def test_the_contrast_of_a_target_can_be_inverted(files):
         open_domain(str(files / "target.tif"), labelled=False, invert=i).volume for i in (False, True)
     )
     assert np.array_equal(255 - plain.read(3), inverted.read(3))
-
-
-def test_a_report_predicts_a_section_as_the_whole_volume_would(target_phantom, tmp_path):
-    """Section k with its two partners gives k the same probability as streaming the whole stack."""
-    from fakes import recipe, tiny_network
-
-    from mitoda.inference.predictor import InferenceSettings
-    from mitoda.inference.streaming import predict_sections
-
-    volume, _ = target_phantom
-    geometry = Geometry(volume.voxel_size[1:], 3 * volume.voxel_size[0])
-    arguments = InferenceSettings(), torch.device("cpu")
-    whole = list(predict_sections(tiny_network(), recipe(), geometry, volume, *arguments))
-    for k in (0, 4, 7):
-        near, index = neighbourhood(volume, k, 3, geometry.spacing)
-        part = list(predict_sections(tiny_network(), recipe(), geometry, near, *arguments))
-        assert np.allclose(part[index], whole[k], atol=1e-6)
-
-
-def test_the_report_has_settings_geometry_curves_and_three_pictures(files, tmp_path):
-    """One page that needs no other file; without a verdict nothing is predicted."""
-    prepared = prepare(plan_for(files))
-    compact_weights(tmp_path / "weights.safetensors", pixel=(10.0, 10.0), spacing=50.0)
-    lines = [
-        {"step": s, "seconds": 1.0, "progress": 0.5, "lr": 1e-3, "losses": {"first": 1 / s}}
-        for s in (1, 2, 3)
-    ]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
-    arguments = plan_for(files), prepared, tmp_path, finished, torch.device("cpu")
-    verdict = Verdict(Look(0.0712, 0.9), None, 0.06)
-    page = write_run_report(*arguments, verdict=verdict).read_text()
-    for text in ("isc", "assignments.consistency", "50 nm apart", "stride", "section 4", "3 steps", "7.12%"):
-        assert text in page
-    assert page.count("data:image/png;base64") == 1 + 3
-    assert (tmp_path / "curves.png").stat().st_size > 1000
-    assert write_run_report(*arguments).read_text().count("data:image/png;base64") == 1
-
-
-def test_a_report_of_a_run_that_began_from_weights_shows_what_changed(files, tmp_path):
-    """Three pictures, whose captions give both shares; and a table with both."""
-    start = tmp_path / "start.safetensors"
-    for seed, path in ((0, start), (1, tmp_path / "weights.safetensors")):
-        compact_weights(path, seed=seed, pixel=(10.0, 10.0), spacing=50.0)
-    prepared = prepare(plan_for(files, start=str(start)))
-    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
-    verdict = Verdict(Look(0.07, 0.9), Look(0.05, None), 0.06)
-    arguments = plan_for(files), prepared, tmp_path, finished, torch.device("cpu")
-    page = write_run_report(*arguments, verdict=verdict).read_text()
-    assert page.count("data:image/png;base64") == 3
-    assert page.count("before: green in both, red new, blue gone</figcaption>") == 3
-    assert "5.00%" in page
-    alone = replace(plan_for(files, start=str(start)), source="unread.tif", source_free=True)
-    assert "unread.tif" not in write_run_report(alone, *arguments[1:]).read_text()
-
-
-def test_volumes_in_memory_can_be_cut_around_a_section():
-    """Partners outside the stack are left out; without a voxel size none is made up."""
-    volume = ArrayVolume(np.arange(5, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2))
-    near, index = neighbourhood(volume, 1, 2, 50.0)
-    assert near.array[:, 0, 0].tolist() == [1, 3]
-    assert index == 0
-    assert near.voxel_size is None
 
 
 def test_the_oracle_steps_the_distance_of_the_others(files):

@@ -1,0 +1,136 @@
+"""The end of a run: checks that need no labels, and the page."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mitoda.data.geometry import Geometry
+from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
+from mitoda.inference.predictor import InferenceSettings
+from mitoda.inference.streaming import predict_sections
+from mitoda.models.weights import load_weights, save_weights
+from mitoda.training.domains import AdaptationPlan, Prepared
+from mitoda.training.loop import Finished
+from mitoda.training.report import Check, Checks, check_result, neighbourhood, write_run_report
+from mitoda.training.settings import TrainingSettings
+from mitoda.volumes import ArrayVolume
+from tests.fakes import compact_weights, recipe, tiny_network
+
+CPU = torch.device("cpu")
+PLAN = AdaptationPlan(
+    "source.tif", "target.tif", TrainingSettings(steps=3, assignments={"consistency": "0.2"})
+)
+
+
+@pytest.fixture
+def prepared(source_phantom, target_phantom, tmp_path) -> Prepared:
+    """Both phantoms, with weights in the run's folder."""
+    info = compact_weights(tmp_path / "weights.safetensors", seed=1, pixel=(5.0, 5.0), spacing=50.0)
+    (image, label), (target, _) = source_phantom, target_phantom
+    return Prepared(
+        LabelledPairs(image, 1, labels=label), UnlabelledPairs(target, 3), Geometry((5.0, 5.0), 50.0), info
+    )
+
+
+def test_a_sentence_has_the_numbers_now_and_before():
+    """From scratch there is no before; an agreement that does not exist is a dash."""
+    now, before = Check(0.0631, 0.9234), Check(0.051, None)
+    assert Checks(now, None, 0.06).sentence == (
+        "checks without labels, on 12 samples of the target: foreground 6.31%; "
+        "agreement of a section's two predictions (Dice) 0.923"
+    )
+    both = Checks(now, before, 0.06).sentence
+    assert "6.31% (before the run 5.10%)" in both
+    assert "0.923 (before the run –)" in both
+
+
+@pytest.mark.parametrize(
+    ("share", "warning"),
+    [
+        (0.0, "the result is almost empty: 0.00% of 12 samples"),
+        (0.6, "60.00% of 12 samples of the target is predicted as mitochondrion, more than in any tissue"),
+        (0.01, "1.00% of 12 samples of the target is predicted as mitochondrion, but 6.00% of the source"),
+        (0.3, "30.00% of 12 samples of the target is predicted as mitochondrion, but 6.00% of the source"),
+    ],
+)
+def test_empty_flooded_and_implausible_results_are_warned_of(share, warning):
+    """One warning with the numbers and what to check."""
+    (found,) = Checks(Check(share, 0.9), None, 0.06).warnings
+    assert found.startswith(warning)
+    assert "check --voxel-size and --invert" in found
+
+
+def test_a_plausible_result_has_no_warning():
+    """Between a third and three times the source's share."""
+    assert Checks(Check(0.05, 0.9), None, 0.06).warnings == []
+
+
+@pytest.mark.parametrize(("bias", "share"), [(-50.0, 0.0), (50.0, 1.0)])
+def test_a_collapsed_network_is_found_by_its_share_of_foreground(bias, share, prepared, tmp_path):
+    """Weights that predict nothing, or everything, as mitochondrion: the share is that, now and before the run."""
+    path = tmp_path / "collapsed.safetensors"
+    network, info = load_weights(tmp_path / "weights.safetensors")
+    with torch.no_grad():
+        for head in network.heads:
+            head[-1].bias += torch.tensor([0.0, bias])
+    save_weights(path, network, info)
+    checks = check_result(replace(prepared, start=path), path, CPU)
+    assert checks.now.foreground == share
+    assert checks.before == checks.now
+    assert checks.source_foreground == pytest.approx(np.mean(prepared.source.labels.array != 0))
+    assert len(checks.warnings) == 1
+
+
+def test_a_single_section_is_predicted_as_in_the_whole_volume(target_phantom):
+    """Section k with its two partners gives k the same probability as streaming the whole stack."""
+    volume, _ = target_phantom
+    geometry = Geometry(volume.voxel_size[1:], 3 * volume.voxel_size[0])
+    arguments = InferenceSettings(), CPU
+    whole = list(predict_sections(tiny_network(), recipe(), geometry, volume, *arguments))
+    for k in (0, 4, 7):
+        near, index = neighbourhood(volume, k, 3, geometry.spacing)
+        part = list(predict_sections(tiny_network(), recipe(), geometry, near, *arguments))
+        assert np.allclose(part[index], whole[k], atol=1e-6)
+
+
+def test_partners_outside_the_stack_are_left_out():
+    """Without a voxel size none is made up."""
+    volume = ArrayVolume(np.arange(5, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2))
+    near, index = neighbourhood(volume, 1, 2, 50.0)
+    assert near.array[:, 0, 0].tolist() == [1, 3]
+    assert index == 0
+    assert near.voxel_size is None
+
+
+def test_the_page_has_settings_geometry_curves_and_three_pictures(prepared, tmp_path):
+    """Without checks nothing is predicted and there are no pictures."""
+    lines = [
+        {"step": s, "seconds": 1.0, "progress": 0.5, "lr": 1e-3, "losses": {"first": 1 / s}}
+        for s in (1, 2, 3)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = PLAN, prepared, tmp_path, Finished(3, 1.0, True, tmp_path / "weights.safetensors"), CPU
+    page = write_run_report(*arguments, checks=Checks(Check(0.0712, 0.9), None, 0.06)).read_text()
+    for text in ("isc", "assignments.consistency", "50 nm", "stride", "section 4", "3 steps", "0.0712"):
+        assert text in page
+    assert page.count("data:image/png;base64") == 1 + 3
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert write_run_report(*arguments).read_text().count("data:image/png;base64") == 1
+
+
+def test_the_page_of_a_run_that_began_from_weights_shows_what_changed(prepared, tmp_path):
+    """Three pictures, whose captions give both shares; a source that was not read is not named."""
+    start = tmp_path / "start.safetensors"
+    compact_weights(start, seed=0, pixel=(5.0, 5.0), spacing=50.0)
+    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
+    arguments = replace(prepared, start=start), tmp_path, finished, CPU
+    checks = Checks(Check(0.07, 0.9), Check(0.05, None), 0.06)
+    page = write_run_report(PLAN, *arguments, checks=checks).read_text()
+    assert page.count("data:image/png;base64") == 3
+    assert page.count("before the run. Green: in both, red: new, blue: gone</figcaption>") == 3
+    assert "before.foreground</th><td>0.05<" in page
+    alone = replace(PLAN, start=str(start), source="unread.tif", source_free=True)
+    assert "unread.tif" not in write_run_report(alone, *arguments).read_text()
