@@ -80,7 +80,7 @@ def run_plan(
         except KeyboardInterrupt:
             say(f"stopped at once; go on from the last checkpoint with: mitoda adapt --resume {folder}")
             raise typer.Exit(1) from None
-    _conclude(plan, prepared, folder, finished, device, bfloat16)
+    _conclude(plan, prepared, folder, finished, device)
     return finished
 
 
@@ -167,13 +167,12 @@ def _conclude(
     folder: Path,
     finished: "Finished",
     device: "torch.device",
-    bfloat16: bool,
 ) -> None:
     """Write the report, say how it ended and what to do next."""
     from mitoda.training.report import check_result, write_run_report
 
-    checks = check_result(prepared, finished.weights, device, bfloat16) if finished.complete else None
-    report = write_run_report(plan, prepared, folder, finished, device, bfloat16=bfloat16, checks=checks)
+    checks = check_result(plan, prepared, finished.weights, device) if finished.complete else None
+    report = write_run_report(plan, prepared, folder, finished, device, checks)
     done = f"{finished.step} steps in {duration(finished.seconds)}"
     if checks is None:
         say(f"stopped after {done}; go on with: mitoda adapt --resume {folder}")

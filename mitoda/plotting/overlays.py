@@ -73,7 +73,8 @@ def stretch(section: np.ndarray) -> np.ndarray:
     low, high = np.percentile(section, (1, 99))
     if not high > low:
         return np.full(section.shape, 128, np.uint8)
-    return np.round(255 * np.clip((section - low) / (high - low), 0, 1)).astype(np.uint8)
+    scaled: np.ndarray = np.round(255 * np.clip((section - low) / (high - low), 0, 1))
+    return scaled.astype(np.uint8)
 
 
 def as_png(picture: "np.ndarray | Figure") -> bytes:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mitoda.data.geometry import Geometry
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.self_consistency import (
     EMPTY,
@@ -16,8 +15,7 @@ from mitoda.inference.self_consistency import (
     selection_scores,
 )
 from mitoda.inference.streaming import predict_sections
-from mitoda.models.pair_networks import backbone_named
-from mitoda.models.weights import load_weights
+from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.training.domains import AdaptationPlan, Prepared
 from mitoda.training.loop import Finished
@@ -87,14 +85,13 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def check_result(prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool = False) -> Checks:
+def check_result(plan: AdaptationPlan, prepared: Prepared, weights: Path, device: torch.device) -> Checks:
     """Check a run's weights, and those that it began from, on samples of the target; no label of it is read."""
 
     def check(path: Path) -> Check:
-        network, info = load_weights(path)
-        backbone = backbone_named(info.backbone)
+        model = load_model(path, device, plan.precision)
         scores = selection_scores(
-            network.to(device), backbone, prepared.target, device, samples=SAMPLES, bfloat16=bfloat16
+            model.network, model.backbone, prepared.target, device, samples=SAMPLES, bfloat16=model.bfloat16
         )
         return Check(scores["foreground"] or 0.0, scores["two_context_dice"])
 
@@ -121,8 +118,6 @@ def write_run_report(
     folder: Path,
     finished: Finished,
     device: torch.device,
-    *,
-    bfloat16: bool = False,
     checks: Checks | None = None,
 ) -> Path:
     """Write `report.html` and `curves.png` into a run's folder; return the path of the page.
@@ -148,7 +143,7 @@ def write_run_report(
             "Settings": {**settings, **training},
         },
         records=loss_records(folder),
-        pictures=[] if checks is None else _pictures(prepared, finished.weights, device, bfloat16),
+        pictures=[] if checks is None else _pictures(plan, prepared, finished.weights, device),
         compared=None if prepared.start is None else ("now and before", "now only", "before only"),
     )
 
@@ -171,33 +166,31 @@ def _geometry(prepared: Prepared) -> dict[str, object]:
 
 
 def _pictures(
-    prepared: Prepared, weights: Path, device: torch.device, bfloat16: bool
+    plan: AdaptationPlan, prepared: Prepared, weights: Path, device: torch.device
 ) -> list[tuple[str, np.ndarray]]:
     """Captions and overlays of evenly spread sections; with weights to begin from, of those with the largest change."""
+    volume, stride = prepared.target.volume, prepared.target.stride
+
+    def masks(path: Path) -> dict[int, np.ndarray]:
+        model = load_model(path, device, plan.precision)
+        return {k: _mask(model, volume, k, stride) for k in chosen}
+
     count = PICTURES if prepared.start is None else CANDIDATES
-    sections = prepared.target.volume.shape[0]
-    chosen = sorted({(2 * index + 1) * sections // (2 * count) for index in range(count)})
-    now = _masks(prepared, weights, chosen, device, bfloat16)
+    chosen = sorted({(2 * index + 1) * volume.shape[0] // (2 * count) for index in range(count)})
+    now = masks(weights)
     if prepared.start is None:
-        return [_picture(prepared.target.volume, k, now[k], None) for k in chosen]
-    before = _masks(prepared, prepared.start, chosen, device, bfloat16)
+        return [_picture(volume, k, now[k], None) for k in chosen]
+    before = masks(prepared.start)
     changed = sorted(chosen, key=lambda k: np.count_nonzero(now[k] ^ before[k]), reverse=True)[:PICTURES]
-    return [_picture(prepared.target.volume, k, now[k], before[k]) for k in sorted(changed)]
+    return [_picture(volume, k, now[k], before[k]) for k in sorted(changed)]
 
 
-def _masks(
-    prepared: Prepared, weights: Path, sections: list[int], device: torch.device, bfloat16: bool
-) -> dict[int, np.ndarray]:
-    """Masks of single sections of the target, without smoothing along the sections."""
-    network, info = load_weights(weights)
-    geometry = Geometry(info.pixel, info.spacing)
-    masks = {}
-    for k in sections:
-        near, index = neighbourhood(prepared.target.volume, k, prepared.target.stride, info.spacing)
-        settings = InferenceSettings(bfloat16=bfloat16)
-        maps = predict_sections(network, backbone_named(info.backbone), geometry, near, settings, device)
-        masks[k] = np.asarray(list(maps)[index] >= info.threshold)
-    return masks
+def _mask(model: Model, volume: Volume, k: int, stride: int) -> np.ndarray:
+    """Mask of a single section, without smoothing along the sections."""
+    near, index = neighbourhood(volume, k, stride, model.info.spacing)
+    settings = InferenceSettings(bfloat16=model.bfloat16)
+    maps = predict_sections(model.network, model.backbone, model.geometry, near, settings, model.device)
+    return np.asarray(list(maps)[index] >= model.info.threshold)
 
 
 def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[ArrayVolume, int]:

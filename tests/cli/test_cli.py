@@ -396,7 +396,7 @@ def test_a_stack_is_adapted_to_without_any_source(mitoda, folder, tmp_path):
     assert adapted.status == 0, adapted.err
     assert f"beginning from the weights '{DEFAULT}'" in adapted.err
     assert "source:" not in adapted.err
-    assert "before; a section's two visits agree (Dice)" in adapted.err
+    assert "agreement of a section's two predictions (Dice)" in adapted.err
     info = read_info(run / "weights.safetensors")
     assert (info.source, info.start) == ("", DEFAULT)
     assert "CC BY-NC-SA 3.0" in info.licence

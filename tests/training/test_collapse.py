@@ -44,7 +44,7 @@ def test_it_ends_in_a_plausible_result_or_with_a_warning(steps, target, tmp_path
         adapt(settings, prepared.source, prepared.target, tmp_path, prepared.info, Arithmetic(CPU, bfloat16))
     )
     assert isinstance(events[-1], Finished)
-    checks = check_result(prepared, events[-1].weights, CPU, bfloat16)
+    checks = check_result(plan, prepared, events[-1].weights, CPU)
     said = [event.warning for event in events if isinstance(event, RoundBegun) and event.warning]
     share, of_source = checks.now.foreground, checks.source_foreground
     assert share < 0.5

@@ -77,7 +77,7 @@ def test_a_collapsed_network_is_found_by_its_share_of_foreground(bias, share, pr
         for head in network.heads:
             head[-1].bias += torch.tensor([0.0, bias])
     save_weights(path, network, info)
-    checks = check_result(replace(prepared, start=path), path, CPU)
+    checks = check_result(PLAN, replace(prepared, start=path), path, CPU)
     assert checks.now.foreground == share
     assert checks.before == checks.now
     assert checks.source_foreground == pytest.approx(np.mean(prepared.source.labels.array != 0))
