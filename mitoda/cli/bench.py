@@ -302,7 +302,7 @@ def _print_correlations(table: "BenchTable") -> None:
 
 def draw_bars(table: "BenchTable", path: Path) -> None:
     """Draw F1 of each method, ours and the paper's."""
-    from mitoda.plotting import Bar, bar_figure
+    from mitoda.plotting import Bar, bar_figure, write_png
 
     bars = [Bar(row.method, 100 * row.ours.f1, 100 * row.spread.f1, 100 * row.paper.f1) for row in table.rows]
-    bar_figure(bars, f"{table.task}: F1 in per cent, mean over sections", path=path)
+    write_png(bar_figure(bars, f"{table.task}: F1 in per cent, mean over sections"), path)

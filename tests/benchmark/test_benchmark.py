@@ -43,7 +43,6 @@ from mitoda.inference.segment import segment_volume
 from mitoda.inference.segment_settings import SegmentationSettings
 from mitoda.models.device import choose_bfloat16
 from mitoda.models.weights import load_weights
-from mitoda.plotting import LINES, Bar, bar_figure
 from mitoda.synthetic import SOURCE, TARGET
 from mitoda.training import loop as training
 from mitoda.volumes import open_labels, open_volume, write_sections
@@ -390,20 +389,6 @@ def test_all_methods_on_the_phantom_take_under_ten_minutes(tmp_path, monkeypatch
     assert list(rows) == list(choose_methods("all"))
     assert all(f1 is not None for f1 in rows.values())
     assert all(f1 > 0.25 for f1 in rows.values())
-
-
-def test_bars_are_as_long_as_their_numbers():
-    """50 of 100 reaches the middle of the axis, 25 a quarter; what does not exist has no bar."""
-    bars = [Bar("isc", 50.0, math.nan, 25.0), Bar("dann", math.nan, math.nan, 75.0)]
-    picture = bar_figure(bars, "F1")
-    ours, paper = (
-        [int((picture[64 + 44 * row :][:44] == colour).all(-1).sum(1).max()) for row in range(2)]
-        for colour in (LINES[0], LINES[4])
-    )
-    assert ours == pytest.approx([0.5 * 710, 0], abs=6)
-    assert paper == pytest.approx([0.25 * 710, 0.75 * 710], abs=6)
-    with pytest.raises(InputError, match="no bars"):
-        bar_figure([], "F1")
 
 
 def test_missing_volumes_are_told_before_any_training(tmp_path, trainings, drawn):
