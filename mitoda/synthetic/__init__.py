@@ -1,16 +1,14 @@
-"""Drawn volumes that look like electron microscopy, with exact labels: for the demo, and for tests.
+"""Drawn volumes that imitate electron microscopy, with exact labels: for the demo, the benchmark and tests.
 
-A world of neurites, mitochondria, vesicles, synapses and dark bodies is laid out in nanometres and then cut
-at the spacing of the sections, so that neighbouring sections show the same objects, as in a real stack. All
-coordinates are (section, row, column) nanometres from the centre of the first voxel.
+A scene is laid out in nanometres and cut at the spacing of the sections, so neighbouring sections show the
+same objects. Coordinates are (section, row, column) nanometres from the centre of the first voxel.
 
-    neurites     random curves that keep their distance; a cell is what lies nearest to its curve (a weighted
-                 Voronoi diagram), its membrane where the two nearest curves are equally far
-    mitochondria capsules along the curves: two membranes, matrix, cristae; kept clear of the cell membrane
+    neurites     random curves; a cell is what lies nearest to its curve (a weighted Voronoi diagram)
+    mitochondria capsules along the curves with two membranes, matrix and cristae, clear of the cell membrane
     distractors  vesicle clusters with a post-synaptic density, dark bodies without cristae, reticulum
 """
 
 from mitoda.synthetic.preset import SOURCE, TARGET, PhantomDomain
-from mitoda.synthetic.volume import draw_phantom
+from mitoda.synthetic.render import draw_phantom
 
 __all__ = ["SOURCE", "TARGET", "PhantomDomain", "draw_phantom"]

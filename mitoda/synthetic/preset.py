@@ -1,4 +1,4 @@
-"""How one microscope shows one tissue, and two presets."""
+"""Two pairs of tissue and microscope: parameters of drawn volumes."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,10 @@ from mitoda.volumes.volume import VoxelSize
 
 @dataclass(frozen=True)
 class PhantomDomain:
-    """How one microscope shows one tissue. Grey values run from 0, black, to 1, white, before the microscope.
+    """How one microscope shows one tissue. Grey values run from 0 (black) to 1 (white).
 
-    The numbers of the presets were chosen by eye beside VNC III (`SOURCE`) and Lucchi (`TARGET`).
+    The numbers were chosen by eye beside VNC III (`SOURCE`) and Lucchi (`TARGET`). Those called a spread are
+    standard deviations.
     """
 
     voxel_size: VoxelSize
@@ -20,40 +21,37 @@ class PhantomDomain:
     cytoplasm: float = 0.75
     """Grey of the cytoplasm, on average."""
     cytoplasm_spread: float = 0.05
-    """Standard deviation of the cytoplasm's grey from cell to cell."""
+    """Spread of the cytoplasm's grey from cell to cell."""
     membrane: float = 0.1
-    """Grey of membranes."""
     membrane_width: float = 9.0
     """Nanometres from the middle of a cell border to where its darkness has fallen to 1/e."""
     matrix: float = 0.5
-    """Grey of the inside of mitochondria."""
+    """Grey inside mitochondria."""
     crista: float = 0.25
-    """Grey of cristae."""
     crista_spacing: float = 60.0
     """Nanometres from crista to crista."""
     mitochondrion_radius: float = 130.0
     """Nanometres, on average; it varies by a fifth."""
     mitochondria_share: float = 0.08
-    """Share of the volume that mitochondria take; 0 draws none, and else what is drawn lies between 0.05 and 0.12 if it
-    can."""
+    """Share of the volume; 0 draws no mitochondria, and other values are met within 0.05 to 0.12 if possible."""
     texture: float = 0.06
-    """Standard deviation of the granular texture of the cytoplasm."""
+    """Spread of the granular texture of the cytoplasm."""
     texture_size: float = 8.0
-    """Nanometres: standard deviation of the blur of that texture."""
+    """Standard deviation of the blur of that texture, in nanometres."""
     blur: float = 4.0
-    """Nanometres: standard deviation of the microscope's point spread in the section."""
+    """Standard deviation of the microscope's point spread in the section, in nanometres."""
     noise: float = 0.05
-    """Standard deviation of the detector's noise on white; it falls with the root of the grey value."""
+    """Spread of the detector's noise on white; it falls with the square root of the grey value."""
     brightness: float = 0.0
     """Added after the contrast."""
     contrast: float = 1.0
     """Factor on grey values around 0.5."""
     illumination: float = 0.06
-    """Standard deviation of the slow change of brightness across a section."""
+    """Spread of the slow change of brightness across a section."""
     flicker: float = 0.03
-    """Standard deviation of the brightness from section to section."""
+    """Spread of the brightness from section to section."""
     curtains: float = 0.0
-    """Standard deviation of the streaks along columns that milling leaves."""
+    """Spread of the streaks along columns that milling leaves."""
 
     def __post_init__(self) -> None:
         if min(self.voxel_size) <= 0 or self.voxel_size[1] != self.voxel_size[2]:

@@ -1,4 +1,4 @@
-"""The pixels of a section and the coarser lattice beside them, and smooth noise at either."""
+"""The pixels of a section, a coarser lattice over them, and smooth noise on either."""
 
 from functools import cached_property
 
@@ -7,15 +7,13 @@ import numpy as np
 from mitoda.volumes.volume import VoxelSize
 
 LATTICE = 40.0
-"""Distances are computed on a lattice of this many nanometres and interpolated to pixels between."""
+"""Spacing in nanometres of the lattice on which distances are computed; pixels between are interpolated."""
 
 
 class Frame:
-    """The pixels of a section, and the coarser lattice on which distances are computed.
+    """The pixels of a section, and the lattice that covers it with a point every `step` pixels.
 
-    `step` pixels lie between two lattice points, and the lattice covers the section:
-
-        pixels   0 1 2 3 4 5 6 7 8 9        lattice points at 0, 4, 8, 12 for a step of 4
+    pixels   0 1 2 3 4 5 6 7 8 9        lattice points at 0, 4, 8, 12 for a step of 4
     """
 
     def __init__(self, shape: tuple[int, int, int], voxel_size: VoxelSize) -> None:
@@ -40,7 +38,7 @@ class Frame:
         return rows, columns
 
     def window(self, wanted: np.ndarray) -> tuple[slice, slice] | None:
-        """Smallest window of the lattice around the points wanted, one point wider; None if none is."""
+        """Smallest window of the lattice that holds the `wanted` points and one more on each side, or None."""
         if not wanted.any():
             return None
         ends = (np.flatnonzero(wanted.any(axis))[[0, -1]] for axis in (1, 0))
@@ -59,22 +57,20 @@ class Frame:
         """Values on a window of the lattice, linearly interpolated to `pixels(window)`."""
         along_rows, along_columns = self.upsampling
         rows, columns = self.pixels(window)
-        return along_rows[rows, window[0]] @ values.astype(np.float32) @ along_columns[columns, window[1]].T
+        part = values.astype(np.float32)
+        pixels: np.ndarray = along_rows[rows, window[0]] @ part @ along_columns[columns, window[1]].T
+        return pixels
 
 
 class SmoothNoise:
-    """Smooth Gaussian noise in space, of standard deviation 1, about one hill per `wavelength` nanometres.
+    """Gaussian noise in space, standard deviation 1: random values every `wavelength` nanometres, splined.
 
-    Random values on a grid of that spacing, weighted with cubic B-splines: it has a value everywhere, so
-    planes at any depth fit together.
+    It is defined at every depth, so neighbouring planes agree.
     """
 
-    def __init__(
-        self, rng: np.random.Generator, frame: Frame, wavelength: float, at_pixels: bool = False
-    ) -> None:
-        rows, columns = (
-            (frame.rows, frame.columns) if at_pixels else (frame.lattice_rows, frame.lattice_columns)
-        )
+    def __init__(self, rng: np.random.Generator, frame: Frame, wavelength: float, at_pixels: bool = False):
+        lattice = frame.lattice_rows, frame.lattice_columns
+        rows, columns = (frame.rows, frame.columns) if at_pixels else lattice
         self.wavelength = wavelength
         knots = [int(size / wavelength) + 8 for size in (frame.extent[0], rows[-1], columns[-1])]
         self.knots = rng.standard_normal(knots, dtype=np.float32)
@@ -83,12 +79,14 @@ class SmoothNoise:
     def weights(self, positions: np.ndarray, knots: int) -> np.ndarray:
         """Cubic B-spline weights, shape (positions, knots), scaled to a variance of about 1."""
         distance = abs(positions[:, None] / self.wavelength + 3 - np.arange(knots))
-        weights = np.where(
+        weights: np.ndarray = np.where(
             distance < 1, 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6
         )
-        return (weights / np.sqrt(np.mean(np.sum(weights**2, axis=1)))).astype(np.float32)
+        weights /= np.sqrt(np.mean(np.sum(weights**2, axis=1)))
+        return weights.astype(np.float32)
 
     def at(self, depth: float) -> np.ndarray:
         """The noise in the plane at this depth, float32, shape (rows, columns)."""
         coefficients = np.tensordot(self.weights(np.array([depth]), len(self.knots))[0], self.knots, axes=1)
-        return self.along_rows @ coefficients @ self.along_columns.T
+        plane: np.ndarray = self.along_rows @ coefficients @ self.along_columns.T
+        return plane
