@@ -179,7 +179,7 @@ class Microscope:
         white = self.rng.standard_normal(self.frame.shape[1:], dtype=np.float32)
         sigma = size / self.frame.pixel
         blurred: np.ndarray = ndimage.gaussian_filter(white, sigma, mode="wrap", truncate=3)
-        return blurred * max(1.0, 2 * np.sqrt(np.pi) * sigma)
+        return blurred * max(1.0, 2 * float(np.sqrt(np.pi)) * sigma)
 
     def show(self, grey: np.ndarray) -> np.ndarray:
         """Return the next section as the microscope shows it, uint8."""
