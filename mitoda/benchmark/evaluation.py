@@ -17,7 +17,7 @@ from mitoda.inference.streaming import check_volume, predict_sections
 from mitoda.models.device import choose_bfloat16
 from mitoda.models.pair_networks import backbone_named
 from mitoda.models.weights import load_weights
-from mitoda.postprocessing.mask import Finishing
+from mitoda.postprocessing.mask import MaskFinalizer
 
 
 def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Iterator[ScoredSection]:
@@ -39,17 +39,17 @@ def score_weights(weights: Path, held_out: HeldOut, device: torch.device) -> Ite
     )
     voxel_size = check_volume(held_out.volume)
     smallest = component_limit(info.smallest, voxel_size, held_out.volume.shape[0])
-    finishing = Finishing(info.threshold, smallest, info.snap, voxel_size)
+    finalizer = MaskFinalizer(info.threshold, smallest, info.snap, voxel_size)
     packed: list[tuple[bytes, ScoredSection]] = []
     for section, probability in enumerate(predicted):
-        waiting = finishing.waiting(probability)
-        finishing.take(waiting, held_out.volume.read(section) if finishing.reads_images else None)
+        pending = finalizer.pending(probability)
+        finalizer.add(pending, held_out.volume.read(section) if finalizer.needs_images else None)
         label, seen = _label_of(held_out, section)
         score, ranking = rank_section(probability[seen], label[seen], info.threshold, "probability")
-        packed.append((zlib.compress(waiting.tobytes(), 1), ScoredSection(section, score, ranking)))
+        packed.append((zlib.compress(pending.tobytes(), 1), ScoredSection(section, score, ranking)))
     for content, scored in packed:
-        waiting = np.frombuffer(zlib.decompress(content), np.uint8).reshape(held_out.volume.shape[1:])
-        mask = finishing.finished(scored.section, waiting)
+        pending = np.frombuffer(zlib.decompress(content), np.uint8).reshape(held_out.volume.shape[1:])
+        mask = finalizer.finalize(scored.section, pending)
         label, seen = _label_of(held_out, scored.section)
         at_threshold, _ = rank_mask(mask[seen], label[seen] != 0)
         yield replace(scored, score=replace(scored.score, confusion=at_threshold.confusion))

@@ -20,7 +20,7 @@ from mitoda.inference.segment_settings import SegmentationSettings, check_output
 from mitoda.inference.streaming import check_volume, predict_sections
 from mitoda.models.pair_networks import PairNetwork, backbone_named
 from mitoda.models.weights import WeightsInfo
-from mitoda.postprocessing.mask import Finishing, quantised
+from mitoda.postprocessing.mask import MaskFinalizer, quantise
 from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
 from mitoda.volumes.writer import partial_path, previous_path
 
@@ -121,7 +121,7 @@ def segment_volume(
         stride=geometry.stride(voxel_size, volume.shape[0]),
         warnings=(
             *mask_warnings(volume, voxel_size, geometry, job.foreground / voxels, left / voxels),
-            *((NO_RING,) if job.foreground and job.finishing.moves_nothing else ()),
+            *((NO_RING,) if job.foreground and job.finishing.found_no_membranes else ()),
         ),
     )
 
@@ -145,7 +145,7 @@ class _Job:
         self.geometry = geometry
         self.device = device
         self.identity = run_identity(info, network, volume, settings)
-        self.finishing = Finishing(
+        self.finishing = MaskFinalizer(
             settings.threshold, settings.min_size, settings.snap, check_volume(volume), settings.boundary
         )
         self.foreground = 0
@@ -200,7 +200,7 @@ class _Job:
         for section in range(self.volume.shape[0]):
             first = unfiltered.read(section)
             self._look_at(section, first)
-            mask = self.finishing.mask_of(first)
+            mask = self.finishing.provisional(first)
             count = int(np.count_nonzero(mask))
             self.foreground += count
             yield SectionDone(section, self.volume.shape[0], count / mask.size, resumed=True)
@@ -231,13 +231,13 @@ class _Job:
         )
         for probability in predicted:
             yield (
-                self.finishing.waiting(probability),
-                quantised(probability) if s.probability is not None else None,
+                self.finishing.pending(probability),
+                quantise(probability) if s.probability is not None else None,
             )
 
     def _look_at(self, section: int, first: np.ndarray) -> None:
         """Learn from a section of the first pass what the second will need."""
-        self.finishing.take(first, self.volume.read(section) if self.finishing.reads_images else None)
+        self.finishing.add(first, self.volume.read(section) if self.finishing.needs_images else None)
 
     def predict(self) -> Iterator[SectionDone | Notice]:
         """Write the first pass, and the probability map."""
@@ -255,7 +255,7 @@ class _Job:
                 waiting.append(pool.submit(self._write, writers, section, first, levels))
                 if len(waiting) > 2:
                     waiting.pop(0).result()
-                mask = self.finishing.mask_of(first)
+                mask = self.finishing.provisional(first)
                 count = int(np.count_nonzero(mask))
                 self.foreground += count
                 yield SectionDone(section, sections, count / mask.size, section < resumed)
@@ -298,7 +298,7 @@ class _Job:
         with self._writer(self.settings.output) as writer, ThreadPoolExecutor(1) as pool:
             waiting: list[Future[None]] = []
             for section in range(self.volume.shape[0]):
-                kept = self.finishing.finished(section, unfiltered.read(section))
+                kept = self.finishing.finalize(section, unfiltered.read(section))
                 left += int(np.count_nonzero(kept))
                 waiting.append(pool.submit(writer.write, kept * np.uint8(self.settings.mask_value)))
                 if len(waiting) > 2:

@@ -12,7 +12,7 @@ with the residual taught only where both pseudo labels are known. The source can
 (both losses are then added); rounds without it measured as good, at twice the speed. The level of probability that
 counts as the boundary is found in the target's own images: annotators draw along the outer membrane, where the image is
 darkest, so the level is taken whose contour is darkest, for the whole volume, for each mitochondrion and for each place
-along its boundary (`rings`). No label of the target enters anywhere.
+along its boundary (`postprocessing.membrane_snapping`). No label of the target enters anywhere.
 
 All lengths are nanometres: where sections are thick, smoothing fades out by itself.
 """
@@ -25,8 +25,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mitoda.data.geometry import component_limit
 from mitoda.data.pairs import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
-from mitoda.data.probability_volume import CoarseVolume, without_crumbs
+from mitoda.data.probability_volume import CoarseVolume
 from mitoda.methods.base import (
     Arithmetic,
     Method,
@@ -39,6 +40,7 @@ from mitoda.methods.base import (
 from mitoda.methods.losses import IGNORE, coverage_to_labels, pair_cross_entropy
 from mitoda.models.discriminators import gradient_norm_clipped
 from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.postprocessing.components import remove_small_components
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class SelfTraining(Method):
         level = boundary.level(s.level)
         if s.snap:
             coarse = boundary.snapped(level)
-        kept = without_crumbs(coarse, level, s.smallest)
+        min_voxels = component_limit(s.smallest, coarse.voxel_size, len(coarse.probabilities))
+        kept = remove_small_components(coarse.probabilities, round(level * 255), min_voxels)
         return PseudoLabels(kept, coarse.first_section, coarse.cell, level - s.band, level)
 
     def without_source(self) -> None:

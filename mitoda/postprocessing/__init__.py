@@ -1,1 +1,1 @@
-"""TODO postprocessing"""
+"""From probabilities to masks: boundaries on membranes, small components removed."""

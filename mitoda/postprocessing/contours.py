@@ -1,20 +1,17 @@
-"""Grey values along the contours of a probability map, at many levels in one pass.
-
-Annotators draw along the outer membrane, where the image is darkest. So where a prediction should end can be read off
-the image: at the level whose contour is darkest.
-"""
+"""Grey values along the contours of a probability map, at many levels in one pass."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 LEVELS = np.concatenate([np.arange(0.10, 0.901, 0.05), [0.925, 0.95, 0.975]])
-"""Levels of probability among which a boundary is sought; a network that is too sure of itself has it near 1."""
+"""Probabilities at which a boundary is looked for; overconfident networks have it near 1."""
+LEVELS_REACHED = (np.arange(256)[:, None] >= LEVELS * 255 - 1e-6).sum(1).astype(np.int8)
+"""How many of `LEVELS` a probability × 255 reaches."""
 
 
-@dataclass(frozen=True)
-class Rim:
+class Rim(NamedTuple):
     """Pixels of a section that lie on a contour at one or more of `LEVELS`; one entry for each.
 
     A contour is the pixels over a level that touch, along an edge, one that is not. A pixel over `own` of the levels
@@ -26,66 +23,51 @@ class Rim:
     lowest: np.ndarray
     own: np.ndarray
 
-    def take(self, which: np.ndarray) -> "Rim":
-        """Some of the pixels."""
-        return Rim(self.rows[which], self.columns[which], self.lowest[which], self.own[which])
 
-
-CLASSES = (np.arange(256)[:, None] >= LEVELS * 255 - 1e-6).sum(1).astype(np.int8)
-"""How many of `LEVELS` a probability × 255 reaches."""
-
-
-def find_rim(levels: np.ndarray) -> Rim:
+def find_rim(probability: np.ndarray) -> Rim:
     """Find the pixels on contours of a section of probabilities × 255, uint8, shape (rows, columns)."""
-    own = CLASSES[levels]
+    own = LEVELS_REACHED[probability]
     lowest = own.copy()
     np.minimum(lowest[1:], own[:-1], out=lowest[1:])
     np.minimum(lowest[:-1], own[1:], out=lowest[:-1])
     np.minimum(lowest[:, 1:], own[:, :-1], out=lowest[:, 1:])
     np.minimum(lowest[:, :-1], own[:, 1:], out=lowest[:, :-1])
-    place = np.flatnonzero(own > lowest)
-    rows, columns = np.divmod(place, levels.shape[1])
-    return Rim(rows, columns, lowest.ravel()[place], own.ravel()[place])
+    index = np.flatnonzero(own > lowest)
+    rows, columns = np.divmod(index, probability.shape[1])
+    return Rim(rows, columns, lowest.ravel()[index], own.ravel()[index])
 
 
-def blurred_at(grey: np.ndarray, rim: Rim, sigma: tuple[float, float]) -> np.ndarray:
-    """Gaussian blur of an image at a few of its pixels, σ in pixels; its edge pixels go on outside.
+def blur_at(grey: np.ndarray, rim: Rim, sigma: tuple[float, float]) -> np.ndarray:
+    """Gaussian blur of an image at some of its pixels, σ in pixels; its edge pixels are repeated outside.
 
-    Only contours are looked at, a few per cent of a section: to blur all of it takes ten times as long.
+    Contours are a few per cent of a section: to blur all of it takes ten times as long.
     """
     rows, columns = grey.shape
     result = np.zeros(len(rim.rows), np.float32)
     reaches = [math.ceil(2 * one) for one in sigma]
-    whole = 0.0
+    total = 0.0
     for down in range(-reaches[0], reaches[0] + 1):
         for right in range(-reaches[1], reaches[1] + 1):
             weight = math.exp(-0.5 * ((down / sigma[0]) ** 2 + (right / sigma[1]) ** 2))
-            whole += weight
+            total += weight
             near = (rim.rows + down).clip(0, rows - 1) * columns + (rim.columns + right).clip(0, columns - 1)
             result += weight * grey.ravel()[near].astype(np.float32)
-    return result / whole
+    return result / total
 
 
 def contour_sums(
     grey: np.ndarray, rim: Rim, regions: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of grey values, and numbers of pixels, on the contours of a section at each of `LEVELS`, by region.
+    """Sums of grey values, and numbers of pixels, on the contours at each of `LEVELS` by region: (count, levels) each.
 
-    Parameters
-    ----------
-    grey, regions : ndarray, shape (pixels of the rim,)
-        Grey value of each, and the region it lies in, 1 to `count`.
-
-    Returns
-    -------
-    sums, counts : ndarray, shape (count, levels)
+    `grey` and `regions` are those of the rim's pixels, (n,); regions are numbered from 1 to `count`.
     """
     width = len(LEVELS) + 1
     row = (regions.astype(np.int64) - 1) * width
-    first, behind = row + rim.lowest, row + rim.own
+    first, after = row + rim.lowest, row + rim.own
 
     def summed(weights: np.ndarray | None) -> np.ndarray:
-        steps = np.bincount(first, weights, count * width) - np.bincount(behind, weights, count * width)
-        return steps.reshape(count, width).cumsum(1)[:, :-1]
+        steps = np.bincount(first, weights, count * width) - np.bincount(after, weights, count * width)
+        return np.asarray(steps.reshape(count, width).cumsum(1)[:, :-1])
 
     return summed(grey.astype(np.float64)), summed(None)

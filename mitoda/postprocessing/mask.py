@@ -1,7 +1,8 @@
-"""From probabilities to the mask that is written: boundaries on their rings, small components dropped.
+"""From the probabilities of a stack to its final mask.
 
-Both need the whole stack before the first section can be finished, so a section is taken in twice: as it is predicted
-(`take`), and once the last one has been (`finished`). Between the two it waits as uint8, in a file or packed in memory.
+Both steps, boundaries on membranes and the removal of small components, need the whole stack before the first section
+is final. So each section is seen twice: `add` takes it as it is predicted, `finalize` returns its mask once the last
+one was added. In between it is pending, as uint8, in a file or in memory.
 """
 
 import math
@@ -10,117 +11,99 @@ import numpy as np
 from scipy import ndimage
 
 from mitoda.postprocessing.components import StreamedComponents
-from mitoda.postprocessing.membrane_snapping import Rings, grid_step
+from mitoda.postprocessing.membrane_snapping import MembraneSnapping, grid_step
 
-PROBABILITY_LEVELS = 255
-"""Probability maps are written, and wait, as uint8: probability × 255, rounded."""
-
-ON_RING = 0.5
-"""Probability that a boundary on its ring counts as, so that a higher threshold still gives a smaller mask."""
+REFERENCE = 0.5
+"""Probability that a boundary on a membrane is given, so that a higher threshold still gives a smaller mask."""
 
 
-def quantised(probability: np.ndarray) -> np.ndarray:
-    """Return probabilities × 255, rounded, as uint8."""
-    return np.rint(probability * PROBABILITY_LEVELS).astype(np.uint8)
+def quantise(probability: np.ndarray) -> np.ndarray:
+    """Return probability × 255, rounded, as uint8: what maps are written as."""
+    return np.rint(probability * 255).astype(np.uint8)
 
 
-def moved(mask: np.ndarray, distance: float, pixel: tuple[float, float]) -> np.ndarray:
-    """Move the boundary of a mask outward by nanometres, inward where negative.
-
-    Parameters
-    ----------
-    mask : ndarray, shape (rows, columns), bool
-    pixel : (float, float)
-        Nanometres, along rows and columns.
+def move_boundary(mask: np.ndarray, distance_nm: float, pixel_nm: tuple[float, float]) -> np.ndarray:
+    """Move the boundary of a section's mask, (rows, columns), outward; inward where the distance is negative.
 
     Examples
     --------
-    >>> moved(np.array([[False, False, True, False]]), 5.0, (5.0, 5.0)).tolist()
+    >>> move_boundary(np.array([[False, False, True, False]]), 5.0, (5.0, 5.0)).tolist()
     [[False, True, True, True]]
     """
-    if distance == 0 or not mask.any():
+    if distance_nm == 0 or not mask.any():
         return mask
-    if distance > 0:
-        return np.asarray(ndimage.distance_transform_edt(~mask, pixel) <= distance)
-    # Outside of the section the mask goes on: what the border cuts off has no boundary there.
+    if distance_nm > 0:
+        return np.asarray(ndimage.distance_transform_edt(~mask, pixel_nm) <= distance_nm)
+    # The mask continues outside of the section: where the border cuts it off there is no boundary.
     padded = np.pad(mask, 1, "edge")
-    return np.asarray(ndimage.distance_transform_edt(padded, pixel)[1:-1, 1:-1] > -distance)
+    return np.asarray(ndimage.distance_transform_edt(padded, pixel_nm)[1:-1, 1:-1] > -distance_nm)
 
 
-class Finishing:
-    """What the sections of a stack have in common that decides where each ends.
+class MaskFinalizer:
+    """Turns the probabilities of a stack into its mask.
 
     Parameters
     ----------
-    threshold : float
-        Probability from which a pixel is mitochondrion.
-    min_size : int
-        Components of fewer voxels, joined through sections, become background.
-    snap : bool
-        Whether each component's boundary is moved to its own dark ring; see `rings`.
+    threshold, min_voxels, snap, boundary_nm
+        See `inference.settings.MaskSettings`.
     voxel_size : (float, float, float)
         Nanometres: section thickness, rows, columns.
-    boundary : float
-        Nanometres by which the mask's boundary is moved outward in each section, inward where negative: annotators
-        differ in where they draw it.
     """
 
     def __init__(
         self,
         threshold: float,
-        min_size: int,
+        min_voxels: int,
         snap: bool,
         voxel_size: tuple[float, float, float],
-        boundary: float = 0.0,
+        boundary_nm: float = 0.0,
     ) -> None:
         self.threshold = threshold
-        self.pixel = (voxel_size[1], voxel_size[2])
-        self.boundary = boundary
-        self.min_size = min_size
+        self.pixel_nm = (voxel_size[1], voxel_size[2])
+        self.boundary_nm = boundary_nm
+        self.min_voxels = min_voxels
+        self.needs_images = snap
+        """Whether `add` reads grey values."""
         self._components = StreamedComponents()
-        self._steps = (grid_step(self.pixel[0]), grid_step(self.pixel[1]))
-        smallest = min_size / math.prod(self._steps)
-        self._rings = Rings(self._steps, voxel_size, smallest) if snap else None
+        self._steps = (grid_step(self.pixel_nm[0]), grid_step(self.pixel_nm[1]))
+        min_cells = min_voxels / math.prod(self._steps)
+        self._snapping = MembraneSnapping(self._steps, voxel_size, min_cells) if snap else None
 
     @property
-    def reads_images(self) -> bool:
-        """Whether `take` looks at grey values."""
-        return self._rings is not None
+    def found_no_membranes(self) -> bool:
+        """Whether boundaries were to be moved to membranes, and none stands out. Ask once all sections were added."""
+        return self._snapping is not None and self._snapping.curves.overall is None
 
-    @property
-    def moves_nothing(self) -> bool:
-        """Whether boundaries should be moved to their rings, and no ring stands out; once all have been taken."""
-        return self._rings is not None and self._rings.level() is None
-
-    def waiting(self, probability: np.ndarray) -> np.ndarray:
-        """As what a section waits, uint8: its probabilities where boundaries will move, else its mask, 0 and 255."""
-        if self._rings is not None:
-            return quantised(probability)
-        mask = moved(probability >= self.threshold, self.boundary, self.pixel)
+    def pending(self, probability: np.ndarray) -> np.ndarray:
+        """What is kept of a section, uint8: its probabilities where boundaries will move, else its mask, 0 and 255."""
+        if self._snapping is not None:
+            return quantise(probability)
+        mask = move_boundary(probability >= self.threshold, self.boundary_nm, self.pixel_nm)
         return np.where(mask, np.uint8(255), np.uint8(0))
 
-    def mask_of(self, waiting: np.ndarray) -> np.ndarray:
-        """What of a section that waits is mitochondrion so far, bool."""
-        return waiting > 0 if self._rings is None else waiting >= self.threshold * PROBABILITY_LEVELS
+    def provisional(self, pending: np.ndarray) -> np.ndarray:
+        """The mask of a pending section before snapping and removal, bool."""
+        return pending > 0 if self._snapping is None else pending >= self.threshold * 255
 
-    def take(self, waiting: np.ndarray, grey: np.ndarray | None) -> None:
-        """Take in the next section; `grey` is its image, where `reads_images`."""
-        if self._rings is not None and grey is not None:
-            self._rings.add(grey, waiting, self._cells_of(waiting))
-        elif self.min_size:
-            self._components.add(waiting)
+    def add(self, pending: np.ndarray, grey: np.ndarray | None) -> None:
+        """Add the next section; `grey` is its image, where `needs_images`."""
+        if self._snapping is not None and grey is not None:
+            self._snapping.add(grey, pending, self._cells(pending))
+        elif self.min_voxels:
+            self._components.add(pending)
 
-    def finished(self, section: int, waiting: np.ndarray) -> np.ndarray:
-        """What of a section is mitochondrion in the end, bool; once all have been taken."""
-        if self._rings is not None:
-            shifts = self._rings.shifts(section, self._cells_of(waiting), ON_RING)
-            levels = ((self.threshold - shifts) * PROBABILITY_LEVELS).clip(1, None)  # of a cell's foreground
-            return moved(waiting >= self._rings.spread(levels, waiting.shape), self.boundary, self.pixel)
-        if self.min_size:
-            return self._components.without_small(section, waiting, self.min_size) > 0
-        return self.mask_of(waiting)
+    def finalize(self, section: int, pending: np.ndarray) -> np.ndarray:
+        """Return the final mask of a section, bool. Ask once all sections were added."""
+        if self._snapping is not None:
+            shifts = self._snapping.shifts(section, self._cells(pending), REFERENCE)
+            thresholds = ((self.threshold - shifts) * 255).clip(1, None)  # of the foreground of each cell
+            mask = pending >= self._snapping.to_pixels(thresholds, pending.shape)
+            return move_boundary(mask, self.boundary_nm, self.pixel_nm)
+        if self.min_voxels:
+            return self._components.is_large(self._components.number(section, pending), self.min_voxels)
+        return self.provisional(pending)
 
-    def _cells_of(self, waiting: np.ndarray) -> np.ndarray:
-        """The mask on the grid of the rings: the middle pixel of each cell stands for it."""
+    def _cells(self, pending: np.ndarray) -> np.ndarray:
+        """The provisional mask on the grid of the snapping: the middle pixel of each cell stands for it."""
         rows, columns = self._steps
-        return self.mask_of(waiting[rows // 2 :: rows, columns // 2 :: columns])
+        return self.provisional(pending[rows // 2 :: rows, columns // 2 :: columns])

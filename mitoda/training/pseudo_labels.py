@@ -19,7 +19,7 @@ from mitoda.inference.predictor import InferenceSettings, SectionPredictor
 from mitoda.inference.smoothing import smooth_along_sections
 from mitoda.inference.streaming import predict_maps
 from mitoda.models.pair_networks import Backbone, PairNetwork
-from mitoda.postprocessing.membrane_snapping import Rings
+from mitoda.postprocessing.membrane_snapping import MembraneSnapping
 from mitoda.volumes import Volume
 
 CORE = 128
@@ -95,26 +95,26 @@ class ImageBoundary:
         self.volume = volume
 
     @cached_property
-    def rings(self) -> Rings:
+    def snapping(self) -> MembraneSnapping:
         """Grey values on the contours of the prediction."""
         thickness, height, width = self.coarse.voxel_size
         pixel = (height / self.coarse.cell[0], width / self.coarse.cell[1])
-        rings = Rings(self.coarse.cell, (thickness, *pixel))
+        snapping = MembraneSnapping(self.coarse.cell, (thickness, *pixel))
         for index, one in enumerate(self.coarse.probabilities):
             grey = self.volume.read(self.coarse.first_section + index)
             levels = np.rint(to_pixels(self.coarse, index, grey.shape) * 255).astype(np.uint8)
-            rings.add(grey, levels, one >= CORE)
-        return rings
+            snapping.add(grey, levels, one >= CORE)
+        return snapping
 
     def level(self, fallback: float) -> float:
         """One level for the whole volume: where the contours of all mitochondria together are darkest."""
-        level = self.rings.level()
+        level = self.snapping.curves.overall
         return fallback if level is None else level
 
     def snapped(self, reference: float) -> CoarseVolume:
         """The prediction, shifted until the level whose contour is darkest is `reference` at each place."""
         moved = np.empty_like(self.coarse.probabilities)
         for index, one in enumerate(self.coarse.probabilities):
-            shifts = np.rint(self.rings.shifts(index, one >= CORE, reference) * 255)
+            shifts = np.rint(self.snapping.shifts(index, one >= CORE, reference) * 255)
             moved[index] = np.where(one > 0, (one + shifts).clip(0, 255), 0)
         return replace(self.coarse, probabilities=moved)

@@ -1,10 +1,10 @@
-"""Coarse volumes: crumbs by their size in nm³, the boundary's level from the images, slabs of large volumes."""
+"""Coarse volumes: the boundary's level from the images, slabs of large volumes."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from mitoda.data.probability_volume import CoarseVolume, to_pixels, without_crumbs
+from mitoda.data.probability_volume import CoarseVolume, to_pixels
 from mitoda.training.pseudo_labels import ImageBoundary, choose_slab
 from mitoda.volumes import ArrayVolume
 
@@ -12,18 +12,6 @@ from mitoda.volumes import ArrayVolume
 def coarse(probabilities: np.ndarray, cell: float = 4.0) -> CoarseVolume:
     """A coarse volume of 20 × 20 × 5 nm voxels."""
     return CoarseVolume(probabilities, 0, (cell, cell), (5.0, 20.0, 20.0))
-
-
-def test_components_below_a_volume_become_background():
-    """A voxel is 2000 nm³: of components of 8 and 3 voxels a limit of 10,000 nm³ leaves the first."""
-    volume = np.zeros((4, 10, 10), np.uint8)
-    volume[0:2, 0:2, 0:2] = 200
-    volume[0:3, 7, 7] = 200
-    volume[3, 0, 9] = 90  # below the level: not a component, and untouched
-    kept = without_crumbs(coarse(volume), level=0.5, volume_nm3=10_000)
-    assert (kept[0:2, 0:2, 0:2] == 200).all()
-    assert (kept[0:3, 7, 7] == 0).all()
-    assert kept[3, 0, 9] == 90
 
 
 def ring_world(radius_of_dark_ring: float) -> tuple[np.ndarray, np.ndarray]:

@@ -171,7 +171,7 @@ def test_a_run_that_dies_in_its_second_pass_only_repeats_that(snap, tmp_path, mo
     run(volume, tmp_path, min_size=12, snap=snap, probability=p)
     expected, levels = read(tmp_path / "mask.tif"), read(p)
     calls = 0
-    original = segmentation.Finishing.finished
+    original = segmentation.MaskFinalizer.finalize
 
     def die(self, section, waiting):
         nonlocal calls
@@ -180,10 +180,10 @@ def test_a_run_that_dies_in_its_second_pass_only_repeats_that(snap, tmp_path, mo
             raise KeyboardInterrupt
         return original(self, section, waiting)
 
-    monkeypatch.setattr(segmentation.Finishing, "finished", die)
+    monkeypatch.setattr(segmentation.MaskFinalizer, "finalize", die)
     with pytest.raises(KeyboardInterrupt):
         run(volume, tmp_path, min_size=12, snap=snap, probability=p, overwrite=True)
-    monkeypatch.setattr(segmentation.Finishing, "finished", original)
+    monkeypatch.setattr(segmentation.MaskFinalizer, "finalize", original)
     (tmp_path / "mask.tif").unlink()
 
     with pytest.raises(FileError, match="exists; give another name, or --overwrite"):

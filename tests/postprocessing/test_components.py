@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from mitoda.postprocessing.components import StreamedComponents
+from mitoda.postprocessing.components import StreamedComponents, remove_small_components
 
 THROUGH = np.zeros((3, 3, 3), bool)
 THROUGH[1] = True
@@ -19,7 +19,8 @@ def streamed(mask: np.ndarray, minimum: int) -> np.ndarray:
     components = StreamedComponents()
     for section in mask:
         components.add(section)
-    return np.stack([components.without_small(k, section, minimum) for k, section in enumerate(mask)])
+    kept = [components.is_large(components.number(k, section), minimum) for k, section in enumerate(mask)]
+    return np.where(kept, mask, np.zeros_like(mask))
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,3 +59,15 @@ def test_empty_and_full_masks(value):
     mask = np.full((3, 4, 5), value, np.uint8)
     assert np.array_equal(streamed(mask, 60), mask)
     assert not streamed(mask, 61).any()
+
+
+def test_small_components_of_an_array_become_background():
+    """Of components of 8 and 3 voxels a limit of 5 leaves the first; what is below the threshold is untouched."""
+    volume = np.zeros((4, 10, 10), np.uint8)
+    volume[0:2, 0:2, 0:2] = 200
+    volume[0, 6, 6] = volume[1, 7, 7] = volume[2, 8, 8] = 200  # corners touch
+    volume[3, 0, 9] = 90
+    kept = remove_small_components(volume, threshold=128, min_voxels=5)
+    assert (kept[0:2, 0:2, 0:2] == 200).all()
+    assert kept.sum() == 8 * 200 + 90
+    assert np.array_equal(remove_small_components(volume, threshold=128, min_voxels=3), volume)

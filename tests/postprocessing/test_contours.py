@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mitoda.postprocessing.contours import LEVELS, blurred_at, contour_sums, find_rim
+from mitoda.postprocessing.contours import LEVELS, Rim, blur_at, contour_sums, find_rim
 
 
 def eroded_sums(grey, probability, levels) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +27,7 @@ def test_sums_of_all_levels_at_once_are_those_of_contours_one_by_one():
     levels = np.rint(probability * 255).astype(np.uint8)
     rim = find_rim(levels)
     near = regions[rim.rows, rim.columns]
-    rim = rim.take(near > 0)
+    rim = Rim(*(values[near > 0] for values in rim))
     sums, counts = contour_sums(grey[rim.rows, rim.columns], rim, near[near > 0], 2)
     for index in (1, 2):
         # all grey values outside of the region set to 0
@@ -45,7 +45,7 @@ def test_blur_at_a_few_pixels_is_the_blur_of_all():
     rim = find_rim(levels)
     assert len(rim.rows) > 50
     expected = ndimage.gaussian_filter(grey, (1.0, 1.5), mode="nearest", truncate=2.0)[rim.rows, rim.columns]
-    assert blurred_at(grey, rim, (1.0, 1.5)) == pytest.approx(expected, abs=1e-4)
+    assert blur_at(grey, rim, (1.0, 1.5)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_contour_is_the_foreground_that_touches_background():

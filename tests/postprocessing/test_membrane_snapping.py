@@ -5,17 +5,17 @@ import pytest
 from scipy import ndimage
 
 from mitoda.data.probability_volume import CoarseVolume
+from mitoda.errors import FileError
 from mitoda.postprocessing.contours import LEVELS
-from mitoda.postprocessing.mask import Finishing, moved
+from mitoda.postprocessing.mask import MaskFinalizer, move_boundary
 from mitoda.postprocessing.membrane_snapping import (
-    CONTOUR,
-    FALL,
-    Rings,
+    MIN_CONTOUR,
+    MIN_CONTRAST,
+    MembraneSnapping,
     clear_level,
-    gathered,
-    places_along,
-    ring_levels,
-    ring_means,
+    contour_means,
+    darkest_levels,
+    gather,
 )
 from mitoda.training.pseudo_labels import ImageBoundary
 from mitoda.volumes import ArrayVolume
@@ -43,11 +43,11 @@ def world(levels: list[float], sections: int = 3, noise: float = 5.0, ring: bool
 
 def finish(images, probabilities, snap=True, min_size=0, threshold=0.5) -> np.ndarray:
     """The mask of a stack."""
-    finishing = Finishing(threshold, min_size, snap, VOXEL)
-    waiting = [finishing.waiting(one) for one in probabilities]
+    finalizer = MaskFinalizer(threshold, min_size, snap, VOXEL)
+    waiting = [finalizer.pending(one) for one in probabilities]
     for grey, one in zip(images, waiting, strict=True):
-        finishing.take(one, grey)
-    return np.stack([finishing.finished(k, one) for k, one in enumerate(waiting)])
+        finalizer.add(one, grey)
+    return np.stack([finalizer.finalize(k, one) for k, one in enumerate(waiting)])
 
 
 def test_each_disc_ends_on_its_own_membrane():
@@ -84,19 +84,21 @@ def test_too_short_a_contour_and_the_ends_of_the_levels_tell_nothing():
         [np.arange(len(LEVELS)), abs(np.arange(len(LEVELS)) - 5), abs(np.arange(len(LEVELS)) - 5)]
     )
     counts[2] = 50.0
-    found = ring_levels(ring_means(means * counts, counts))
+    found = darkest_levels(contour_means(means * counts, counts))
     assert found.tolist() == pytest.approx([np.nan, LEVELS[5], np.nan], nan_ok=True)
 
 
 def test_all_together_need_a_level_that_stands_out():
-    """By FALL, inside of the levels, from enough pixels; otherwise no component is moved either."""
+    """By MIN_CONTRAST, inside of the levels, from enough pixels; otherwise no component is moved either."""
     means = np.full(len(LEVELS), 1.0)
-    means[8] -= 1.2 * FALL
+    means[8] -= 1.2 * MIN_CONTRAST
     assert clear_level(means) == pytest.approx(LEVELS[8])
     assert clear_level(means * 0.5) is None
     assert clear_level(np.arange(len(LEVELS), dtype=float)) is None
     assert clear_level(-np.arange(len(LEVELS), dtype=float)) is None
-    assert clear_level(ring_means(means * (CONTOUR - 1), np.full(len(LEVELS), CONTOUR - 1.0))) is None
+    assert (
+        clear_level(contour_means(means * (MIN_CONTOUR - 1), np.full(len(LEVELS), MIN_CONTOUR - 1.0))) is None
+    )
 
 
 def test_a_boundary_moves_place_by_place():
@@ -116,9 +118,7 @@ def test_a_boundary_moves_place_by_place():
 
 def test_values_are_gathered_from_near_places():
     """A Gaussian of peak 1, cut off at two standard deviations; two values in a place add up."""
-    both = gathered(
-        np.array([3 * 9 + 4] * 2), [np.array([1.0, 2.0]), np.array([4.0, 5.0])], (7, 9), [1.0, 0.6]
-    )
+    both = gather(np.array([3 * 9 + 4] * 2), [np.array([1.0, 2.0]), np.array([4.0, 5.0])], (7, 9), [1.0, 0.6])
     assert both[1, 3, 4] == pytest.approx(9.0)
     found = both[0]
     assert found[3, 4] == pytest.approx(3.0)
@@ -126,19 +126,18 @@ def test_values_are_gathered_from_near_places():
     assert found[5, 4] == pytest.approx(3.0 * np.exp(-2.0), rel=1e-5)
     assert found[6, 4] == 0
     assert found[3, 6] == 0
-    assert [places_along(cells) for cells in (0, 1, 2, 3)] == [0, 1, 1, 2]
 
 
 def test_sections_can_be_asked_for_in_any_order():
     """What waits on disk is found again, in sections that are no whole number of places large too."""
     images, probabilities = (one[:, :197, :391] for one in world([0.4, 0.8], sections=20))
-    rings = Rings((1.0, 1.0), VOXEL)
+    snapping = MembraneSnapping((1.0, 1.0), VOXEL)
     waiting = np.rint(probabilities * 255).astype(np.uint8)
     for grey, one in zip(images, waiting, strict=True):
-        rings.add(grey, one, one >= 128)
-    ordered = [rings.shifts(k, waiting[k] >= 128, 0.5) for k in range(20)]
+        snapping.add(grey, one, one >= 128)
+    ordered = [snapping.shifts(k, waiting[k] >= 128, 0.5) for k in range(20)]
     for section in (13, 2, 19, 3):
-        assert np.array_equal(rings.shifts(section, waiting[section] >= 128, 0.5), ordered[section])
+        assert np.array_equal(snapping.shifts(section, waiting[section] >= 128, 0.5), ordered[section])
 
 
 @pytest.mark.parametrize("snap", [False, True])
@@ -158,7 +157,7 @@ def test_components_are_joined_through_sections():
     images, probabilities = world([0.8], sections=6)
     small = np.rint(ndimage.zoom(probabilities, (1, 0.1, 0.1), order=1) * 255).astype(np.uint8)
     image = ndimage.zoom(images, (1, 0.1, 0.1), order=1)
-    alone, together = (Rings((1.0, 1.0), (5.0, 50.0, 50.0)) for _ in range(2))
+    alone, together = (MembraneSnapping((1.0, 1.0), (5.0, 50.0, 50.0)) for _ in range(2))
     alone.add(image[0], small[0], small[0] >= 128)
     for grey, one in zip(image, small, strict=True):
         together.add(grey, one, one >= 128)
@@ -191,16 +190,28 @@ def test_the_boundary_is_moved_by_nanometres(snap):
     images, probabilities = world([0.625])
     radii = []
     for boundary in (0.0, 20.0, -20.0):
-        finishing = Finishing(0.5, 0, snap, VOXEL, boundary)
-        waiting = [finishing.waiting(one) for one in probabilities]
+        finalizer = MaskFinalizer(0.5, 0, snap, VOXEL, boundary)
+        waiting = [finalizer.pending(one) for one in probabilities]
         for grey, one in zip(images, waiting, strict=True):
-            finishing.take(one, grey)
-        radii.append(np.sqrt(finishing.finished(1, waiting[1]).sum() / np.pi))
+            finalizer.add(one, grey)
+        radii.append(np.sqrt(finalizer.finalize(1, waiting[1]).sum() / np.pi))
     assert radii[1] - radii[0] == pytest.approx(4, abs=0.6)
     assert radii[0] - radii[2] == pytest.approx(4, abs=0.6)
     square = np.zeros((40, 40), bool)
     square[:20, 10:30] = True  # cut off by the upper border
-    assert moved(square, 10.0, (5.0, 2.0)).sum() > square.sum()
-    assert moved(square, -10.0, (5.0, 2.0))[:18, 15:25].all()
-    assert not moved(square, -10.0, (5.0, 2.0))[18:].any()
-    assert not moved(square, -10.0, (5.0, 2.0))[:, :15].any()
+    assert move_boundary(square, 10.0, (5.0, 2.0)).sum() > square.sum()
+    assert move_boundary(square, -10.0, (5.0, 2.0))[:18, 15:25].all()
+    assert not move_boundary(square, -10.0, (5.0, 2.0))[18:].any()
+    assert not move_boundary(square, -10.0, (5.0, 2.0))[:, :15].any()
+
+
+def test_a_full_disk_is_reported_with_what_to_do(monkeypatch):
+    """The sums of blocks do not fit the folder for temporary files."""
+
+    def full(*_args, **_keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    images, probabilities = world([0.6], sections=1)
+    with pytest.raises(FileError, match=r"No space left on device; make room there, or name .* TMPDIR"):
+        finish(images, probabilities)
