@@ -17,6 +17,7 @@ from mitoda.models.weights import load_weights
 from mitoda.synthetic import SOURCE, TARGET, draw_phantom
 from mitoda.training.domains import AdaptationPlan, prepare
 from mitoda.training.loop import Finished, StepsDone, adapt
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import ArrayVolume, write_sections
 
@@ -89,7 +90,9 @@ def test_isc_learns_on_a_card(backbone, tmp_path: Path):
     source = f"{tmp_path / 'source.tif'}:{tmp_path / 'source_mask.tif'}"
     prepared = prepare(AdaptationPlan(source=source, target=str(tmp_path / "target.tif"), training=settings))
     arithmetic = Arithmetic(CUDA, choose_bfloat16("auto", CUDA))
-    events = list(adapt(settings, prepared.source, prepared.target, tmp_path, prepared.info, arithmetic))
+    events = list(
+        adapt(settings, prepared.source, prepared.target, RunFolder(tmp_path), prepared.info, arithmetic)
+    )
     losses = [event.losses["first"] for event in events if isinstance(event, StepsDone)]
     assert losses[-1] < losses[0]
     assert isinstance(events[-1], Finished)

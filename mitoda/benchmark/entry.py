@@ -7,7 +7,6 @@ OUT/<task>/<method>-seed<k>/   a run folder of `mitoda adapt`, and
 
 import json
 import math
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from typing import Any
 from mitoda.benchmark.tasks import Task
 from mitoda.errors import FileError, InputError
 from mitoda.evaluation.scoring import METRICS, Scores, VolumeScore
-from mitoda.training.domains import PLAN, AdaptationPlan, load_plan
-from mitoda.training.state import read_log
+from mitoda.training.domains import AdaptationPlan, load_plan
+from mitoda.training.run_folder import RunFolder
 
 SCORE = "score.json"
-WEIGHTS = "weights.safetensors"
 INCIDENTAL = ("version", "dest", "workers", "checkpoint_minutes")
 """What may differ between two calls of `bench` without making another entry."""
 
@@ -41,6 +39,11 @@ class Entry:
         return self.folder.name
 
     @property
+    def run(self) -> RunFolder:
+        """Its training."""
+        return RunFolder(self.folder)
+
+    @property
     def is_finished(self) -> bool:
         """Whether it is trained and scored."""
         return (self.folder / SCORE).is_file()
@@ -48,7 +51,7 @@ class Entry:
     @property
     def is_begun(self) -> bool:
         """Whether a training can be gone on with."""
-        return (self.folder / PLAN).is_file() and (self.folder / "state.pt").is_file()
+        return self.run.can_resume
 
     def check(self) -> None:
         """Refuse a folder that holds this entry made in another way.
@@ -58,9 +61,9 @@ class Entry:
         InputError
             If a setting differs; the message names it.
         """
-        if not (self.folder / PLAN).is_file():
+        if not self.run.plan.is_file():
             return
-        found, wanted = _flat(load_plan(self.folder)), _flat(self.plan)
+        found, wanted = _flat(load_plan(self.run)), _flat(self.plan)
         for name in [name for name in wanted if found.get(name) != wanted[name]]:
             raise InputError(
                 f"{self.folder} was made with {name} {found.get(name)}, now it is {wanted[name]}; give the same "
@@ -70,26 +73,21 @@ class Entry:
     def begin(self) -> None:
         """Make an empty run folder of it; nothing of an earlier attempt stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        names = [SCORE, WEIGHTS, PLAN, "state.pt", "log.jsonl"]
-        stale = [self.folder / name for name in names]
-        for path in (*stale, *self.folder.glob("score-*.json"), *self.folder.glob("weights-*.safetensors")):
+        for path in (self.score_path(None), *self.folder.glob("score-*.json")):
             path.unlink(missing_ok=True)
-        self.plan.save(self.folder)
+        self.run.remove_run()
+        self.plan.save(self.run)
 
     def kept(self) -> dict[int, Path]:
         """Checkpoints by step, without those of an attempt that was gone back behind."""
-        files = {
-            int(match[1]): path
-            for path in self.folder.glob("weights-*.safetensors")
-            if (match := re.fullmatch(r"weights-(\d+)\.safetensors", path.name))
-        }
+        files = self.run.kept_weights()
         logged = self.logged_selection()
-        return {step: files[step] for step in sorted(files) if step in logged or not logged}
+        return {step: files[step] for step in files if step in logged or not logged}
 
     def logged_selection(self) -> dict[int, Selection]:
         """Label-free scores that the training wrote into its log, by step."""
         return {
-            record["step"]: record["selection"] for record in read_log(self.folder) if "selection" in record
+            record["step"]: record["selection"] for record in self.run.read_log() if "selection" in record
         }
 
     def score_path(self, step: int | None) -> Path:

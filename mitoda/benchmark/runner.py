@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mitoda.benchmark.entry import WEIGHTS, Entry, Result, Selection, read_result, write_score
+from mitoda.benchmark.entry import Entry, Result, Selection, read_result, write_score
 from mitoda.benchmark.evaluation import score_weights
 from mitoda.benchmark.published import OURS, PAPER_ORDER
 from mitoda.benchmark.tasks import HeldOut, Task, open_held_out
@@ -263,7 +263,7 @@ def _train(
         plan.training,
         prepared.source,
         prepared.target,
-        entry.folder,
+        entry.run,
         prepared.info,
         Arithmetic(device, bfloat16),
         start=prepared.start,
@@ -285,7 +285,7 @@ def _score(
     waiting: dict[int | None, Path] = {
         step: path for step, path in entry.kept().items() if not entry.score_path(step).is_file()
     }
-    waiting[None] = entry.folder / WEIGHTS
+    waiting[None] = entry.run.weights
     for step, weights in waiting.items():
         info = read_info(weights)
         scored = []
@@ -299,7 +299,7 @@ def _score(
 def _write(
     entry: Entry, task: Task, step: int | None, scored: list[ScoredSection], selection: Selection
 ) -> None:
-    info = read_info(entry.folder / WEIGHTS if step is None else entry.kept()[step])
+    info = read_info(entry.run.weights if step is None else entry.kept()[step])
     score = summarise(scored, "probability", info.threshold)
     about = {"step": info.steps, "seconds": info.seconds, "weights": asdict(info)}
     write_score(entry, task, step, score, selection, about)

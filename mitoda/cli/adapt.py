@@ -136,11 +136,12 @@ def adapt(
 ) -> None:
     """Train a network for your volume: labels from the source, images of both, no label of the target."""
     from mitoda.training.domains import AdaptationPlan, extended, load_plan
+    from mitoda.training.run_folder import RunFolder
     from mitoda.training.settings import TrainingSettings
 
     if resume is not None:
         _refuse_beside_resume(context)
-        run_plan(extended(load_plan(resume), steps, minutes), resume, device, resume=True)
+        run_plan(extended(load_plan(RunFolder(resume)), steps, minutes), resume, device, resume=True)
         return
     if target is None:
         raise typer.BadParameter("give the volume to adapt to: --target my_stack.tif", param_hint="--target")

@@ -24,11 +24,12 @@ def demo(
     """Adapt, segment and score on two synthetic volumes, offline, within three minutes."""
     from mitoda.cli.score import score
     from mitoda.cli.segment import segment
-    from mitoda.cli.training import check_run_folder, run_plan
+    from mitoda.cli.training import run_plan
     from mitoda.training.domains import AdaptationPlan
+    from mitoda.training.run_folder import RunFolder
     from mitoda.training.settings import TrainingSettings
 
-    check_run_folder(out / "run", overwrite)
+    RunFolder(out / "run").check_free(overwrite)
     out.mkdir(parents=True, exist_ok=True)
     say("The data of this demo are synthetic: two drawn volumes that imitate two electron microscopes.")
     say("drawing a labelled source (serial-section TEM, 50 nm) and a target (FIB-SEM, 10 nm) …")
@@ -43,7 +44,7 @@ def demo(
         f"--patch {PATCH} --ema {EMA_DECAY:g} --seed {SEED} --out {out / 'run'}"
     )
     run_plan(plan, out / "run", device, overwrite=overwrite)
-    mask, weights = out / "mask.tif", out / "run" / "weights.safetensors"
+    mask, weights = out / "mask.tif", RunFolder(out / "run").weights
     say(f"$ mitoda segment {out / 'target.tif'} -o {mask} --weights {weights}")
     segment(str(out / "target.tif"), mask, weights=str(weights), device=device, overwrite=True)
     say(f"$ mitoda score {mask} {out / 'target_mask.tif'}    (the target's labels are used here only)")

@@ -18,28 +18,6 @@ if TYPE_CHECKING:
     from mitoda.training.domains import AdaptationPlan, Prepared
     from mitoda.training.loop import Event, Finished, StepsDone
 
-RUN_FILES = ("run.json", "state.pt", "log.jsonl", "weights.safetensors", "curves.png", "report.html")
-
-
-def check_run_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot take a run, or holds one already; nothing is changed."""
-    from mitoda.errors import FileError
-
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder} is a file; give the name of a folder with --out")
-    if (folder / "run.json").exists() and not overwrite:
-        raise FileError(
-            f"{folder} holds a run already; go on with it: mitoda adapt --resume {folder}, give another folder "
-            "with --out, or --overwrite to replace it"
-        )
-
-
-def make_run_folder(folder: Path) -> None:
-    """Make a folder for a run, without what an earlier run left."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in [*(folder / name for name in RUN_FILES), *folder.glob("weights-*.safetensors")]:
-        path.unlink(missing_ok=True)
-
 
 def run_plan(
     plan: "AdaptationPlan", folder: Path, device_name: str, *, resume: bool = False, overwrite: bool = False
@@ -49,26 +27,29 @@ def run_plan(
     from mitoda.models.device import choose_bfloat16, choose_device, describe_device
     from mitoda.training.domains import prepare
     from mitoda.training.loop import adapt
+    from mitoda.training.run_folder import RunFolder
 
+    run = RunFolder(folder)
     if not resume:
-        check_run_folder(folder, overwrite)
+        run.check_free(overwrite)
     device = choose_device(device_name)
     bfloat16 = choose_bfloat16(plan.precision, device)
     if not resume:
         plan = with_voxel_size(plan, device, bfloat16)
     prepared = prepare(plan)
     if not resume:  # an earlier run is replaced only once the new one is known to begin
-        make_run_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        run.remove_run()
     _announce(plan, prepared, describe_device(device), bfloat16)
     with stopping_politely(
         "stopping after this step, then saving … (Ctrl-C again to stop at once)"
     ) as should_stop:
-        plan.save(folder)
+        plan.save(run)
         events = adapt(
             plan.training,
             prepared.source,
             prepared.target,
-            folder,
+            run,
             prepared.info,
             Arithmetic(device, bfloat16),
             start=prepared.start,

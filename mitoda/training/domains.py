@@ -1,9 +1,8 @@
 """An adaptation as a person states it: which source, which target, which settings; saved so that it can be resumed."""
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mitoda import __version__
 from mitoda.data.geometry import Geometry, shared_geometry
@@ -13,10 +12,10 @@ from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
 from mitoda.models.pretrained import find_weights
 from mitoda.models.weights import WeightsInfo, read_info
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
-
-PLAN = "run.json"
+from mitoda.volumes.files import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Domain:
 @dataclass(frozen=True)
 class AdaptationPlan:
     """All that decides a run. Lengths are nanometres; None is derived or read from the metadata."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     source: str
     """A fetched data set (`vnc3`, `lucchi:training`) or IMAGES:LABELS; not opened where `source_free`."""
@@ -61,34 +62,22 @@ class AdaptationPlan:
         if self.source_free and self.start is None:
             raise InputError("--source-free needs weights to begin from: --start default, a file or a run")
 
-    def save(self, folder: Path) -> None:
-        """Write the plan into a run's folder."""
-        (folder / PLAN).write_text(
-            json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+    def save(self, folder: RunFolder) -> None:
+        """Write the plan into the folder of a run."""
+        write_record(folder.plan, self)
 
 
-def load_plan(folder: Path) -> AdaptationPlan:
+def load_plan(folder: RunFolder) -> AdaptationPlan:
     """Read the plan of a run.
 
     Raises
     ------
     FileError
-        If the folder holds no run.
+        If the folder holds no run, or its plan is damaged.
     """
-    path = folder / PLAN
-    if not path.is_file():
-        raise FileError(f"{folder} holds no run of 'mitoda adapt': there is no {PLAN} in it")
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("source_voxel_size", "target_voxel_size"):
-            values[name] = tuple(values[name]) if values[name] is not None else None
-        values["more_sources"] = tuple(values.get("more_sources", ()))
-        return AdaptationPlan(**{**values, "training": TrainingSettings(**values["training"])})
-    except (TypeError, ValueError, KeyError) as error:
-        raise FileError(
-            f"{path} cannot be read ({error}); was it written by another version of mitoda?"
-        ) from error
+    if not folder.plan.is_file():
+        raise FileError(f"{folder.path} holds no run of 'mitoda adapt': there is no {folder.plan.name} in it")
+    return read_record(folder.plan, AdaptationPlan)
 
 
 def extended(plan: AdaptationPlan, steps: int | None, minutes: float | None) -> AdaptationPlan:

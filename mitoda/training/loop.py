@@ -19,6 +19,7 @@ from mitoda.methods import Arithmetic, method_named
 from mitoda.models.pair_networks import backbone_named
 from mitoda.models.weights import WeightsInfo, save_weights
 from mitoda.training.pseudo_labels import ImageBoundary, predict_coarse
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.training.state import Run
 
@@ -93,7 +94,7 @@ def adapt(
     settings: TrainingSettings,
     source: LabelledPairs | None,
     target: UnlabelledPairs | None,
-    folder: Path,
+    folder: RunFolder,
     info: WeightsInfo,
     arithmetic: Arithmetic,
     *,
@@ -110,8 +111,8 @@ def adapt(
     ----------
     source : LabelledPairs or None
         None adapts to the target alone, from `start`; see `Method.without_source`.
-    folder : Path
-        Of the run; must exist.
+    folder : RunFolder
+        Must exist.
     start : Path, optional
         Weights of the same backbone to begin from, instead of from scratch; given again to resume such a run.
     resume : bool
@@ -191,12 +192,12 @@ def _loop(
             check_finite(tally.means(), run.step)
             run.save()
             last_save = run.seconds
-            yield Saved(run.step, run.weights_path)
+            yield Saved(run.step, run.folder.weights)
     if tally.steps:  # stopped between two lines of the log
         yield _report(run, tally, run.set_learning_rates())
     run.save()
-    yield Saved(run.step, run.weights_path)
-    yield Finished(run.step, run.seconds, run.progress >= 1.0, run.weights_path)
+    yield Saved(run.step, run.folder.weights)
+    yield Finished(run.step, run.seconds, run.progress >= 1.0, run.folder.weights)
 
 
 def _begin_round(run: Run, stream: BatchStream, target: UnlabelledPairs) -> RoundBegun:
@@ -220,7 +221,7 @@ def _begin_round(run: Run, stream: BatchStream, target: UnlabelledPairs) -> Roun
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
     background = float((labels.probabilities < round(labels.low * 255)).mean())
     begun = RoundBegun(run.step, run.round, foreground, 1 - foreground - background, labels.low, labels.high)
-    run.log(asdict(begun))
+    run.folder.append_log(asdict(begun))
     return begun
 
 
@@ -265,13 +266,13 @@ def _report(run: Run, tally: Tally, rate: float) -> StepsDone:
     else:
         left = 60 * (run.settings.minutes or 0.0) - run.seconds
     record = {"step": run.step, "seconds": round(run.seconds, 2), "progress": run.progress, "lr": rate}
-    run.log({**record, "losses": losses})
+    run.folder.append_log({**record, "losses": losses})
     return StepsDone(run.step, run.progress, losses, speed, max(left, 0.0), rate)
 
 
 def _keep(run: Run, source: LabelledPairs | None, target: UnlabelledPairs | None) -> Saved:
     """Keep the averaged weights of this step, and log what can be said of them without labels."""
-    path = run.folder / f"weights-{run.step}.safetensors"
+    path = run.folder.kept_path(run.step)
     save_weights(path, run.average, run.dated_info)
     if target is not None:
         scores = selection_scores(
@@ -283,5 +284,5 @@ def _keep(run: Run, source: LabelledPairs | None, target: UnlabelledPairs | None
             source_foreground=foreground_share(source),
             bfloat16=run.method.arithmetic.bfloat16,
         )
-        run.log({"step": run.step, "selection": scores})
+        run.folder.append_log({"step": run.step, "selection": scores})
     return Saved(run.step, path)

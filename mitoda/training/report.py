@@ -19,7 +19,7 @@ from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.training.domains import AdaptationPlan, Prepared
 from mitoda.training.loop import Finished
-from mitoda.training.state import read_log
+from mitoda.training.run_folder import RunFolder
 from mitoda.volumes import ArrayVolume, Volume
 
 SAMPLES = 12
@@ -102,14 +102,16 @@ def check_result(plan: AdaptationPlan, prepared: Prepared, weights: Path, device
 def loss_records(folder: Path) -> list[dict[str, float]]:
     """Losses in a run's log: one record for each line, with its step and the losses by name."""
     return [
-        {"step": record["step"], **record["losses"]} for record in read_log(folder) if record.get("losses")
+        {"step": record["step"], **record["losses"]}
+        for record in RunFolder(folder).read_log()
+        if record.get("losses")
     ]
 
 
 def draw_curves(folder: Path) -> None:
     """Write `curves.png` into a run's folder; nothing before the first line of the log."""
     if records := loss_records(folder):
-        write_png(curve_figure(records), folder / "curves.png")
+        write_png(curve_figure(records), RunFolder(folder).curves)
 
 
 def write_run_report(

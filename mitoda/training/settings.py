@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from mitoda.data.augmentation import augmentation_named
 from mitoda.errors import InputError
@@ -20,6 +21,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a run is done. What it is done on are the pairs; what is saved with it is `checkpoints.WeightsInfo`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     method: str = "isc"
     backbone: str = "compact"

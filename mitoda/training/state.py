@@ -1,7 +1,6 @@
 """A training between its steps: method, averaged weights, clock and random state, and the folder they are saved in."""
 
 import copy
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mitoda.data.pairs import PseudoLabels
 from mitoda.methods import Arithmetic, Method, build_method
 from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo, load_state, load_weights, save_state, save_weights
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import SCHEDULES, TrainingSettings
 
 
@@ -24,8 +24,7 @@ class Run:
     arithmetic : Arithmetic
     info : WeightsInfo
         Saved with the weights; steps and seconds are filled in.
-    folder : Path
-        Gets `weights.safetensors`, `state.pt` and `log.jsonl`.
+    folder : RunFolder
     from_weights : bool
         Whether the run begins (or began) from weights that know mitochondria; some methods then have other defaults.
     """
@@ -35,7 +34,7 @@ class Run:
         settings: TrainingSettings,
         arithmetic: Arithmetic,
         info: WeightsInfo,
-        folder: Path,
+        folder: RunFolder,
         *,
         from_weights: bool = False,
     ) -> None:
@@ -60,11 +59,6 @@ class Run:
         for optimizer in self.method.optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
-
-    @property
-    def weights_path(self) -> Path:
-        """Where the averaged weights are."""
-        return self.folder / "weights.safetensors"
 
     @property
     def progress(self) -> float:
@@ -113,16 +107,11 @@ class Run:
             snap=self.method.snap,
         )
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Append a line to the log."""
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(record) + "\n")
-
     def save(self) -> None:
         """Write weights and state."""
-        save_weights(self.weights_path, self.average, self.dated_info)
+        save_weights(self.folder.weights, self.average, self.dated_info)
         save_state(
-            self.folder / "state.pt",
+            self.folder.state,
             {
                 "step": self.step,
                 "seconds": self.seconds,
@@ -138,7 +127,7 @@ class Run:
 
     def load(self) -> None:
         """Go on from the state on disk; lines of the log written after it are dropped."""
-        state = load_state(self.folder / "state.pt")
+        state = load_state(self.folder.state)
         self.step, self.seconds = state["step"], state["seconds"]
         self.method.load_state_dict(state["method"])
         self.average.load_state_dict(state["average"])
@@ -148,8 +137,7 @@ class Run:
         self.averaged = state["averaged"]
         self.round = state["round"]
         self.pseudo_labels = _unpacked(state["pseudo_labels"])
-        kept = [record for record in read_log(self.folder) if record["step"] <= self.step]
-        (self.folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self.folder.truncate_log(self.step)
 
 
 def _packed(pseudo: PseudoLabels | None) -> dict[str, Any] | None:
@@ -163,15 +151,3 @@ def _unpacked(state: dict[str, Any] | None) -> PseudoLabels | None:
     if state is None:
         return None
     return PseudoLabels(**{**state, "probabilities": state["probabilities"].numpy()})
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the log of a run; a last line cut short by a crash is left out."""
-    path = folder / "log.jsonl"
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records

@@ -23,6 +23,7 @@ from mitoda.models.discriminators import PatchDiscriminator
 from mitoda.models.pair_networks import backbone_named, build_network
 from mitoda.training.domains import AdaptationPlan, Prepared, prepare
 from mitoda.training.pseudo_labels import predict_coarse
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.training.state import Run
 from tests.benchmarks.measuring import Row, median_seconds, parser, show
@@ -48,7 +49,7 @@ def step_seconds(data: Path, method: str, arithmetic: Arithmetic, steps: int) ->
     """Seconds of each step of a method: batch, update, average; those before caches are filled are left out."""
     prepared = prepared_pairs(data, method)
     settings = TrainingSettings(method=method, steps=1000)
-    run = Run(settings, arithmetic, prepared.info, Path())
+    run = Run(settings, arithmetic, prepared.info, RunFolder(Path()))
     stream = BatchStream(
         prepared.source,
         prepared.target if method_named(method)[0].needs_target else None,

@@ -211,9 +211,8 @@ def test_weights_that_are_none(mitoda, weights, tmp_path, kind):
     elif kind == "text":
         path.write_text("hello" * 100)
     elif kind == "architecture":
-        from fakes import tiny_network
-
         from mitoda.models.weights import WeightsInfo, save_weights
+        from tests.fakes import tiny_network
 
         save_weights(path, tiny_network(), WeightsInfo("compact", (5.0, 5.0), 50.0))
     elif kind == "folder":

@@ -147,7 +147,7 @@ def test_a_run_is_not_replaced_unless_asked(mitoda, folder, tmp_path):
         1,
     ]
     message = mitoda.refused(*arguments, *TINY)
-    assert f"go on with it: mitoda adapt --resume {run}" in message
+    assert f"resume it with 'mitoda adapt --resume {run}'" in message
     message = mitoda.refused(*arguments[:3], "--target", tmp_path / "gone.tif", *arguments[5:], "--overwrite")
     assert "gone.tif does not exist" in message
     assert (run / "run.json").read_text() == "{}"

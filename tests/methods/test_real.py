@@ -9,6 +9,7 @@ from mitoda.methods.registry import PRESETS
 from mitoda.models.device import choose_bfloat16
 from mitoda.training.domains import AdaptationPlan, prepare
 from mitoda.training.loop import Finished, StepsDone, adapt
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import open_labels, open_volume, write_sections
 
@@ -49,7 +50,9 @@ def test_every_method_runs_on_the_real_volumes(name, backbone, real_data, crops,
     )
     prepared = prepare(plan)
     arithmetic = Arithmetic(CPU, choose_bfloat16("auto", CPU))
-    events = list(adapt(settings, prepared.source, prepared.target, tmp_path, prepared.info, arithmetic))
+    events = list(
+        adapt(settings, prepared.source, prepared.target, RunFolder(tmp_path), prepared.info, arithmetic)
+    )
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.step == 4

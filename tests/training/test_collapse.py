@@ -11,6 +11,7 @@ from mitoda.synthetic import SOURCE, TARGET, draw_phantom
 from mitoda.training.domains import AdaptationPlan, prepare
 from mitoda.training.loop import Finished, RoundBegun, adapt
 from mitoda.training.report import check_result
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import write_sections
 
@@ -41,7 +42,14 @@ def test_it_ends_in_a_plausible_result_or_with_a_warning(steps, target, tmp_path
     prepared = prepare(plan)
     bfloat16 = choose_bfloat16("auto", CPU)
     events = list(
-        adapt(settings, prepared.source, prepared.target, tmp_path, prepared.info, Arithmetic(CPU, bfloat16))
+        adapt(
+            settings,
+            prepared.source,
+            prepared.target,
+            RunFolder(tmp_path),
+            prepared.info,
+            Arithmetic(CPU, bfloat16),
+        )
     )
     assert isinstance(events[-1], Finished)
     checks = check_result(plan, prepared, events[-1].weights, CPU)

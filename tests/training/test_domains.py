@@ -11,6 +11,7 @@ from mitoda.errors import FileError, InputError
 from mitoda.methods import METHODS
 from mitoda.training import domains as adaptation
 from mitoda.training.domains import AdaptationPlan, extended, load_plan, open_domain, prepare, split_spec
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import write_sections
 from tests.fakes import compact_weights
@@ -40,20 +41,20 @@ def test_a_plan_survives_the_disk(tmp_path):
     plan = AdaptationPlan(
         "vnc3", "stack.tif", TRAINING, target_voxel_size=(10.0, 5.0, 5.0), spacing=40.0, invert_target=True
     )
-    plan.save(tmp_path)
-    assert load_plan(tmp_path) == plan
+    plan.save(RunFolder(tmp_path))
+    assert load_plan(RunFolder(tmp_path)) == plan
 
 
 def test_a_folder_without_a_run_or_with_another_versions_is_refused(tmp_path):
     """Missing, not JSON, or with fields nobody knows."""
     with pytest.raises(FileError, match=r"holds no run of 'mitoda adapt': there is no run.json"):
-        load_plan(tmp_path)
-    AdaptationPlan("a", "b", TRAINING).save(tmp_path)
+        load_plan(RunFolder(tmp_path))
+    AdaptationPlan("a", "b", TRAINING).save(RunFolder(tmp_path))
     values = json.loads((tmp_path / "run.json").read_text())
     for text in ("{", json.dumps({**values, "colour": 1}), json.dumps({"source": "a"}), "[]"):
         (tmp_path / "run.json").write_text(text)
-        with pytest.raises(FileError, match=r"cannot be read .*another version of mitoda"):
-            load_plan(tmp_path)
+        with pytest.raises(FileError, match=r"run.json is not a valid record: .*another version of mitoda"):
+            load_plan(RunFolder(tmp_path))
 
 
 def test_a_run_is_extended_by_steps_or_minutes():

@@ -12,8 +12,8 @@ from mitoda.methods import Arithmetic
 from mitoda.methods.isc import Isc
 from mitoda.models.weights import WeightsInfo, load_weights
 from mitoda.training.loop import Finished, Saved, StepsDone, adapt
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import SCHEDULES, TrainingSettings
-from mitoda.training.state import read_log
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
 INFO = WeightsInfo("compact", (5.0, 5.0), 50.0)
@@ -36,7 +36,7 @@ def train(domains, folder, should_stop=lambda: False, resume=False, start=None, 
     folder.mkdir(exist_ok=True)
     settings = TrainingSettings(**{"steps": 6, **TINY, **changes})
     options = {"start": start, "resume": resume, "should_stop": should_stop}
-    return list(adapt(settings, *domains, folder, INFO, CPU, **options))
+    return list(adapt(settings, *domains, RunFolder(folder), INFO, CPU, **options))
 
 
 def stop_after(steps: int):
@@ -106,7 +106,7 @@ def test_weights_log_and_events_tell_the_same_story(domains, tmp_path):
     _, info = load_weights(events[-1].weights)
     assert info.steps == 3
     assert info.seconds == pytest.approx(events[-1].seconds, abs=0.06)
-    (record,) = read_log(tmp_path / "run")
+    (record,) = RunFolder(tmp_path / "run").read_log()
     assert record["step"] == 3
     assert record["progress"] == 1.0
     assert record["losses"] == events[0].losses
@@ -138,7 +138,7 @@ def test_lines_of_the_log_written_after_the_checkpoint_are_dropped(domains, tmp_
     with (tmp_path / "run" / "log.jsonl").open("a") as log:
         log.write(json.dumps({"step": 9, "losses": {}}) + '\n{"step": 1')
     train(domains, tmp_path / "run", steps=3, resume=True)
-    assert [record["step"] for record in read_log(tmp_path / "run")] == [2, 3]
+    assert [record["step"] for record in RunFolder(tmp_path / "run").read_log()] == [2, 3]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do(domains, tmp_path, monkeypatch):

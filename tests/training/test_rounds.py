@@ -11,6 +11,7 @@ from mitoda.methods import Arithmetic
 from mitoda.methods.mitoda import SelfTraining
 from mitoda.models.weights import WeightsInfo, load_weights
 from mitoda.training.loop import Finished, RoundBegun, StepsDone, adapt
+from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from tests.fakes import compact_weights
 
@@ -48,7 +49,7 @@ def run(tmp_path, source_phantom, target_phantom):
             settings,
             LabelledPairs(source, 1, labels=labels),
             UnlabelledPairs(target, 5),
-            folder,
+            RunFolder(folder),
             WeightsInfo("compact", (5.0, 5.0), 50.0),
             CPU,
             start=start,
@@ -124,7 +125,7 @@ def test_without_a_source_the_first_round_begins_at_once(target_phantom, tmp_pat
 
     def events_of(method, assignments):
         settings = TrainingSettings(method=method, steps=4, patch=128, batch_size=1, assignments=assignments)
-        return list(adapt(settings, None, pairs, tmp_path, info, CPU, start=start))
+        return list(adapt(settings, None, pairs, RunFolder(tmp_path), info, CPU, start=start))
 
     events = events_of("mitoda", {"rounds": "2"})
     begun = [event for event in events if isinstance(event, RoundBegun)]

@@ -1,0 +1,60 @@
+"""The folder of a run: what counts as a run, what may be replaced, what is removed, and the log after a crash."""
+
+import pytest
+
+from mitoda.errors import FileError
+from mitoda.training.run_folder import RunFolder
+
+RUN = ("run.json", "state.pt", "log.jsonl", "weights.safetensors", "weights-40.safetensors", "curves.png")
+
+
+def folder_with(path, *names) -> RunFolder:
+    """A folder with files of these names."""
+    for name in names:
+        (path / name).write_text("{}")
+    return RunFolder(path)
+
+
+def test_only_the_files_of_a_run_are_removed(tmp_path):
+    """Kept weights and files left half written go too; files with other names stay."""
+    run = folder_with(tmp_path, *RUN, "state.pt.partial", "weights-best.safetensors", "notes.txt")
+    run.remove_run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "weights-best.safetensors"]
+
+
+def test_files_of_others_with_a_runs_names_are_neither_removed_nor_replaced(tmp_path):
+    """Where no run is, a report.html or weights.safetensors is somebody's own, also with overwrite."""
+    run = folder_with(tmp_path, "weights.safetensors")
+    for overwrite in (False, True):
+        with pytest.raises(FileError, match=r"holds weights.safetensors but no run of mitoda"):
+            run.check_free(overwrite)
+    run.remove_run()
+    assert run.weights.exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "state.pt", "log.jsonl"])
+def test_a_run_is_replaced_only_when_asked(tmp_path, name):
+    """Any one of plan, state and log shows that a run is there, even if the others were lost."""
+    run = folder_with(tmp_path, name, "weights.safetensors")
+    with pytest.raises(FileError, match=r"holds a run already; resume it with .* --overwrite"):
+        run.check_free(overwrite=False)
+    run.check_free(overwrite=True)
+
+
+def test_kept_weights_are_listed_by_step(tmp_path):
+    """In the order of steps, not of names; other files are none."""
+    run = folder_with(tmp_path, "weights-100.safetensors", "weights-20.safetensors", "weights-x.safetensors")
+    assert list(run.kept_weights().items()) == [(20, run.kept_path(20)), (100, run.kept_path(100))]
+
+
+def test_a_log_is_read_up_to_a_torn_line_and_cut_after_a_step(tmp_path):
+    """A crash may leave half a line, and lines after the last checkpoint."""
+    run = RunFolder(tmp_path)
+    assert run.read_log() == []
+    for step in (20, 40, 60):
+        run.append_log({"step": step})
+    with run.log.open("a") as log:
+        log.write('{"step": 8')
+    assert [record["step"] for record in run.read_log()] == [20, 40, 60]
+    run.truncate_log(40)
+    assert run.log.read_text() == '{"step": 20}\n{"step": 40}\n'
