@@ -8,15 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mitoda.models.pair_networks import (
-    BACKBONES,
-    Backbone,
-    PairNetwork,
-    PairOutput,
-    SectionFeatures,
-    Widths,
-    build_network,
-)
+from mitoda.models.backbones import BACKBONES, Backbone, build_network
+from mitoda.models.pair_networks import PairNetwork, PairOutput, SectionFeatures, Widths
 from mitoda.models.weights import WeightsInfo, save_weights
 from mitoda.volumes import Volume
 from mitoda.volumes.volume import EVERYTHING
@@ -34,9 +27,8 @@ def recipe(grid: int = 1, normalisation: str = "standard", whole: int = 1 << 30)
     """The backbone that belongs to a fake network."""
     return replace(
         BACKBONES["compact"],
-        widths=TINY_WIDTHS,
+        build=lambda: tiny_network(grid),
         grid=grid,
-        learnt_upsampling=grid == 1,
         normalisation=normalisation,
         whole_section_pixels=whole,
     )

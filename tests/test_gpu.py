@@ -10,10 +10,9 @@ from mitoda.data.geometry import Geometry
 from mitoda.inference.predictor import InferenceSettings, SectionPredictor
 from mitoda.inference.streaming import predict_sections
 from mitoda.methods import Arithmetic
+from mitoda.models.backbones import backbone_named, build_network
 from mitoda.models.device import choose_bfloat16
-from mitoda.models.pair_networks import backbone_named, build_network
-from mitoda.models.pretrained import find_weights
-from mitoda.models.weights import load_weights
+from mitoda.models.weights import find_weights, load_weights
 from mitoda.synthetic import SOURCE, TARGET, draw_phantom
 from mitoda.training.domains import AdaptationPlan, prepare
 from mitoda.training.loop import Finished, StepsDone, adapt

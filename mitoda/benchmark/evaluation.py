@@ -14,8 +14,8 @@ from mitoda.evaluation.metrics import rank_mask, rank_section
 from mitoda.evaluation.scoring import ScoredSection
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import check_volume, predict_sections
+from mitoda.models.backbones import backbone_named
 from mitoda.models.device import choose_bfloat16
-from mitoda.models.pair_networks import backbone_named
 from mitoda.models.weights import load_weights
 from mitoda.postprocessing.mask import MaskFinalizer
 

@@ -15,8 +15,8 @@ from mitoda.evaluation.scoring import ScoredSection, summarise
 from mitoda.inference.self_consistency import foreground_share, selection_scores
 from mitoda.methods import METHODS, Arithmetic, method_named
 from mitoda.methods.registry import NEED_RESIDUAL
+from mitoda.models.backbones import backbone_named
 from mitoda.models.device import choose_bfloat16
-from mitoda.models.pair_networks import backbone_named
 from mitoda.models.weights import load_weights, read_info
 from mitoda.training import loop as training
 from mitoda.training.domains import AdaptationPlan, Prepared, prepare

@@ -191,7 +191,7 @@ def choose_start(
     as they are. Data sets begin from scratch, for what is bundled may have learnt from them, and figures must not.
     """
     from mitoda.datasets import is_dataset_spec
-    from mitoda.models.pretrained import DEFAULT
+    from mitoda.models.weights import DEFAULT_WEIGHTS
 
     if from_scratch and start is not None:
         raise typer.BadParameter("give either --start or --from-scratch", param_hint="--start")
@@ -204,7 +204,9 @@ def choose_start(
         return start
     decisive = ("sources", "method", "backbone", "pixel", "spacing")
     as_it_comes = not is_dataset_spec(target) and not any(_is_given(context, name) for name in decisive)
-    return DEFAULT if source_free or as_it_comes else None  # by its own name: a resumed run finds it again
+    return (
+        DEFAULT_WEIGHTS if source_free or as_it_comes else None
+    )  # by its own name: a resumed run finds it again
 
 
 def _is_given(context: typer.Context, option: str) -> bool:

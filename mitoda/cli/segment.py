@@ -123,8 +123,7 @@ def segment(
     from mitoda.inference.streaming import check_volume
     from mitoda.inference.voxel_size import search_voxel_size
     from mitoda.models.device import choose_bfloat16, choose_device, describe_device
-    from mitoda.models.pretrained import find_weights
-    from mitoda.models.weights import load_weights
+    from mitoda.models.weights import find_weights, load_weights
 
     stack = open_input(volume, voxel_size, axes, invert, dest)
     chosen_device = choose_device(device)

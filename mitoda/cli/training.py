@@ -68,8 +68,7 @@ def run_plan(
 def with_voxel_size(plan: "AdaptationPlan", device: "torch.device", bfloat16: bool) -> "AdaptationPlan":
     """Search the target's voxel size where nobody has said it, with the weights that the run begins from."""
     from mitoda.inference.voxel_size import search_voxel_size
-    from mitoda.models.pretrained import find_weights
-    from mitoda.models.weights import load_weights
+    from mitoda.models.weights import find_weights, load_weights
     from mitoda.training.domains import open_domain
 
     if plan.start is None or plan.target_voxel_size is not None:

@@ -14,15 +14,14 @@ def weights(
     import json
     from dataclasses import asdict
 
-    from mitoda.models.pretrained import DEFAULT, list_weights
-    from mitoda.models.weights import read_info
+    from mitoda.models.weights import DEFAULT_WEIGHTS, list_weights, read_info
 
     found = {name: read_info(path) for name, path in list_weights().items()}
     if as_json:
         typer.echo(json.dumps({name: asdict(info) for name, info in found.items()}, indent=2))
         return
     for name, info in found.items():
-        stdout.print(f"[bold]{name}[/bold]{' (the default of segment)' if name == DEFAULT else ''}")
+        stdout.print(f"[bold]{name}[/bold]{' (the default of segment)' if name == DEFAULT_WEIGHTS else ''}")
         facts = {
             "method": f"{info.method} on {info.backbone}, {info.steps} steps in {info.seconds / 60:.0f} minutes",
             "learnt from": f"{info.source} → {info.target}" if info.target else info.source,

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mitoda.errors import InputError
 from mitoda.inference.tiling import Tiling, blend_window, plan_tiles
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput, SectionFeatures
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork, PairOutput, SectionFeatures
 
 Item = TypeVar("Item")
 

@@ -18,7 +18,8 @@ from mitoda.errors import FileError
 from mitoda.inference.checks import mask_warnings
 from mitoda.inference.segment_settings import SegmentationSettings, check_outputs
 from mitoda.inference.streaming import check_volume, predict_sections
-from mitoda.models.pair_networks import PairNetwork, backbone_named
+from mitoda.models.backbones import backbone_named
+from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
 from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial

@@ -27,7 +27,8 @@ from torch import Tensor
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.errors import InputError
 from mitoda.inference.predictor import InferenceSettings, SectionPredictor
-from mitoda.models.pair_networks import Backbone, PairNetwork
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork
 
 THRESHOLD = 0.5
 """Probability from which a pixel counts as foreground here."""

@@ -24,7 +24,8 @@ from mitoda.inference.predictor import InferenceSettings, SectionPredictor, batc
 from mitoda.inference.prefetch import read_ahead
 from mitoda.inference.smoothing import smooth_along_sections, smoothing_reach
 from mitoda.inference.tiling import plan_pairs
-from mitoda.models.pair_networks import Backbone, PairNetwork, SectionFeatures
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork, SectionFeatures
 from mitoda.volumes import Volume
 
 Item = TypeVar("Item")

@@ -18,7 +18,8 @@ from mitoda.data.geometry import Geometry
 from mitoda.data.pairs import UnlabelledPairs
 from mitoda.errors import InputError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, selection_scores
-from mitoda.models.pair_networks import PairNetwork, backbone_named
+from mitoda.models.backbones import backbone_named
+from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo
 from mitoda.volumes import Volume, VoxelSize
 

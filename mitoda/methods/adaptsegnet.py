@@ -22,8 +22,9 @@ from torch import Tensor
 from mitoda.methods.adversarial import TwoLevelMethod, TwoLevelSettings
 from mitoda.methods.base import Arithmetic, MethodSettings
 from mitoda.methods.losses import probabilities
-from mitoda.models.discriminators import PatchDiscriminator
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.backbones import Backbone
+from mitoda.models.heads import PatchDiscriminator
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from mitoda.methods.losses import (
     domain_loss,
     pair_cross_entropy,
 )
-from mitoda.models.discriminators import gradient_norm_clipped, set_trainable
+from mitoda.models.backbones import Backbone
 from mitoda.models.heads import AuxiliaryHead
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class TwoDomainMethod(Method):
         """One step: source, target, discriminators; then all optimisers."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        set_trainable(self.judges, False)
+        self.judges.requires_grad_(False)
 
         labels = coverage_to_labels(source.coverage, self.network.grid)
         source_output = self.predict(source.images)
@@ -106,11 +106,11 @@ class TwoDomainMethod(Method):
                 total(target_losses).backward()
                 losses |= target_losses
 
-            set_trainable(self.judges, True)
+            self.judges.requires_grad_(True)
             losses |= self.discriminate(source_output, target_output)
 
         for network in (self.network, *self.companions.values(), *self.judges.values()):
-            gradient_norm_clipped(network, self.gradient_norm)
+            nn.utils.clip_grad_norm_(network.parameters(), self.gradient_norm)
         for optimizer in self.optimizers.values():
             optimizer.step()
         return detached(losses)

@@ -16,7 +16,8 @@ from torch.optim import AdamW, Optimizer
 from mitoda.data.pairs import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 from mitoda.data.probability_volume import CoarseVolume
 from mitoda.errors import InputError
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 
 KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
 """Types of settings in a person's words."""

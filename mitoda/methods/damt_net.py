@@ -30,9 +30,9 @@ from torch import Tensor
 from mitoda.methods.adversarial import AdversarialSettings, TwoDomainMethod
 from mitoda.methods.base import Arithmetic, MethodSettings
 from mitoda.methods.losses import pair_cross_entropy, probabilities
-from mitoda.models.discriminators import FeatureDiscriminator, PatchDiscriminator
-from mitoda.models.heads import ReconstructionDecoder
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.backbones import Backbone
+from mitoda.models.heads import FeatureDiscriminator, PatchDiscriminator, ReconstructionDecoder
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

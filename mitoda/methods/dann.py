@@ -24,8 +24,9 @@ from torch import Tensor
 from mitoda.methods.adversarial import TwoDomainMethod
 from mitoda.methods.base import Arithmetic, MethodSettings
 from mitoda.methods.losses import SOURCE, TARGET, domain_loss, pair_cross_entropy
-from mitoda.models.discriminators import FeatureDiscriminator, reverse_gradient
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.backbones import Backbone
+from mitoda.models.heads import FeatureDiscriminator, reverse_gradient
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from mitoda.data.pairs import Wanted
 from mitoda.methods.adversarial import AdversarialSettings, TwoDomainMethod
 from mitoda.methods.base import Arithmetic, MethodSettings
 from mitoda.methods.losses import cross_entropy, probabilities, rampup, xor_pseudo_labels
-from mitoda.models.discriminators import PatchDiscriminator
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.backbones import Backbone
+from mitoda.models.heads import PatchDiscriminator
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mitoda.data.geometry import component_limit
 from mitoda.data.pairs import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
@@ -38,8 +38,8 @@ from mitoda.methods.base import (
     total,
 )
 from mitoda.methods.losses import IGNORE, coverage_to_labels, pair_cross_entropy
-from mitoda.models.discriminators import gradient_norm_clipped
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 from mitoda.postprocessing.components import remove_small_components
 
 
@@ -153,7 +153,7 @@ class SelfTraining(Method):
         """Backward pass and step; the losses and the share of pixels left out, for the log."""
         self.optimizers["network"].zero_grad(set_to_none=True)
         total(losses).backward()
-        gradient_norm_clipped(self.network, self.settings.gradient_norm)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
         self.optimizers["network"].step()
         ignored = {} if pseudo is None else {"target_ignored": (pseudo == IGNORE).float().mean()}
         return detached(losses | ignored)

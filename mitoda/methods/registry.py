@@ -13,7 +13,7 @@ from mitoda.methods.mitoda import SelfTraining
 from mitoda.methods.supervised import Oracle, SourceOnly
 from mitoda.methods.ualr import Ualr
 from mitoda.methods.y_net import YNet
-from mitoda.models.pair_networks import BACKBONES, backbone_named, build_network
+from mitoda.models.backbones import BACKBONES, backbone_named, build_network
 
 METHODS: dict[str, type[Method]] = {
     "mitoda": SelfTraining,

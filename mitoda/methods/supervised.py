@@ -8,13 +8,13 @@ NoAdapt has 57.3 F1 where DA-ISC's own network without adaptation has 68.0 (its 
 
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
 from mitoda.methods.base import Arithmetic, Method, MethodSettings, detached, total
 from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy
-from mitoda.models.discriminators import gradient_norm_clipped
-from mitoda.models.pair_networks import Backbone, PairNetwork
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork
 
 
 class SourceOnly(Method):
@@ -37,7 +37,7 @@ class SourceOnly(Method):
         labels = coverage_to_labels(source.coverage, self.network.grid)
         losses = pair_cross_entropy(self.predict(source.images), labels)
         total(losses).backward()
-        gradient_norm_clipped(self.network, self.settings.gradient_norm)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
         self.optimizers["network"].step()
         return detached(losses)
 

@@ -37,8 +37,8 @@ from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
 from mitoda.errors import InputError
 from mitoda.methods.base import Arithmetic, Method, MethodSettings, detached, target_of, total
 from mitoda.methods.losses import IGNORE, coverage_to_labels, pair_cross_entropy, probabilities
-from mitoda.models.discriminators import gradient_norm_clipped
-from mitoda.models.pair_networks import Backbone, PairNetwork, reinitialise
+from mitoda.models.backbones import Backbone, reinitialise
+from mitoda.models.pair_networks import PairNetwork
 
 BINS = 1000
 """Of the histograms of σ, which lies between 0 and 0.5: a threshold is exact to 0.0005."""
@@ -173,7 +173,7 @@ class Ualr(Method):
         self.optimizers["network"].zero_grad(set_to_none=True)
         losses = pair_cross_entropy(self.predict(images), labels)
         total(losses).backward()
-        gradient_norm_clipped(self.network, self.settings.gradient_norm)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
         self.optimizers["network"].step()
         return detached(losses)
 

@@ -23,8 +23,9 @@ from torch import Tensor
 from mitoda.methods.adversarial import TwoDomainMethod
 from mitoda.methods.base import Arithmetic, MethodSettings
 from mitoda.methods.losses import pair_cross_entropy, soft_dice
+from mitoda.models.backbones import Backbone
 from mitoda.models.heads import ReconstructionDecoder
-from mitoda.models.pair_networks import Backbone, PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 
 
 @dataclass(frozen=True)

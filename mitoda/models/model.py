@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from mitoda.data.geometry import Geometry
+from mitoda.models.backbones import Backbone, backbone_named
 from mitoda.models.device import choose_bfloat16, choose_device
-from mitoda.models.pair_networks import Backbone, PairNetwork, backbone_named
-from mitoda.models.pretrained import find_weights
-from mitoda.models.weights import WeightsInfo, load_weights
+from mitoda.models.pair_networks import PairNetwork
+from mitoda.models.weights import WeightsInfo, find_weights, load_weights
 
 CPU = torch.device("cpu")
 

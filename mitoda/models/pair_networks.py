@@ -119,7 +119,8 @@ class Up(nn.Module):
         self.convolve = DoubleConvolution(skip + inputs, outputs, affine)
 
     def forward(self, coarse: Tensor, *skips: Tensor) -> Tensor:
-        return self.convolve(torch.cat([*skips, self.upsample(coarse)], dim=1))
+        convolved: Tensor = self.convolve(torch.cat([*skips, self.upsample(coarse)], dim=1))
+        return convolved
 
 
 class Head(nn.Sequential):
@@ -242,108 +243,3 @@ class PairNetwork(nn.Module):
         first = type(both)(*(features[:B] for features in both))
         second = type(both)(*(features[B:] for features in both))
         return self.decode(first, second, residual)
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network's recipe, and how it likes to be trained."""
-
-    grid: int
-    normalisation: str
-    """Of the grey values that go in: "standard" (zero mean, unit variance) or "minmax" (0 to 1)."""
-    learning_rate: float
-    weight_decay: float
-    whole_section_pixels: int
-    """Sections up to this many pixels are predicted whole unless the person asks for tiles (about 2 GB at most)."""
-    widths: Widths | None = None
-    """Of a pair network; None takes the network called `architecture` in `section_networks`."""
-    affine: bool = False
-    """Of a pair network; see `PairNetwork`."""
-    learnt_upsampling: bool = False
-    """Of a pair network; see `PairNetwork`."""
-    architecture: str = "pair"
-    """"pair", or the name of a network that sees each section on its own."""
-
-    @property
-    def has_residual(self) -> bool:
-        """Whether the network predicts the residual of a pair."""
-        return self.architecture == "pair"
-
-
-BACKBONES: dict[str, Backbone] = {
-    "compact": Backbone(
-        widths=Widths(encoder=(24, 48), body=(96, 192, 192), decoder=(96, 48, 24, 12)),
-        grid=4,
-        affine=True,
-        learnt_upsampling=False,
-        normalisation="standard",
-        learning_rate=1e-3,
-        weight_decay=0.01,
-        whole_section_pixels=4096 * 4096,
-    ),
-    # DA-ISC's CoDetectionCNN: 20,755,814 parameters, 236.17 GMAC for a 512×512 pair. Adam 1e-4 without decay.
-    "codetection": Backbone(
-        widths=Widths(encoder=(64, 128), body=(256, 512, 512), decoder=(256, 128, 64, 32)),
-        grid=1,
-        affine=False,
-        learnt_upsampling=True,
-        normalisation="minmax",
-        learning_rate=1e-4,
-        weight_decay=0.0,
-        whole_section_pixels=1280 * 1280,
-    ),
-    # UALR's RSUNet: 567,314 parameters, 10.32 GMAC for a 512×512 section. Adam 1e-3 on grey values divided by 255.
-    "rsunet": Backbone(
-        architecture="rsunet",
-        grid=1,
-        normalisation="minmax",
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        whole_section_pixels=2048 * 2048,
-    ),
-    # DAMT-Net's U-Net: 28,941,698 parameters, encoder and segmentation decoder. Adam 5e-5.
-    "unet": Backbone(
-        architecture="unet",
-        grid=1,
-        normalisation="minmax",
-        learning_rate=5e-5,
-        weight_decay=0.0,
-        whole_section_pixels=1280 * 1280,
-    ),
-}
-"""The networks every method runs on, by the name the command line knows."""
-
-
-def backbone_named(name: str) -> Backbone:
-    """Look a backbone up.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name; the message lists those there are.
-    """
-    if name not in BACKBONES:
-        raise InputError(f"there is no backbone '{name}'; choose one of: {', '.join(BACKBONES)}")
-    return BACKBONES[name]
-
-
-def build_network(name: str) -> PairNetwork:
-    """Build the network of a backbone, in channels-last memory format, freshly initialised."""
-    from mitoda.models.section_networks import SECTION_NETWORKS  # builds on this module
-
-    backbone = backbone_named(name)
-    network: PairNetwork
-    if backbone.widths is None:
-        network = SECTION_NETWORKS[backbone.architecture]()
-    else:
-        network = PairNetwork(backbone.widths, backbone.grid, backbone.affine, backbone.learnt_upsampling)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def reinitialise(network: nn.Module) -> None:
-    """Draw all weights anew, in place; a module's own `reset_parameters` has the last word over its children's."""
-    with torch.no_grad():
-        for module in reversed(list(network.modules())):
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()

@@ -1,93 +1,112 @@
-"""What a run leaves on disk: weights (safetensors with their metadata) and the state to go on from.
+"""Weights files (safetensors with mitoda's metadata), the pretrained ones, and the state a run is resumed from.
 
-Nothing here is ever unpickled from a file a person gave: weights are safetensors, and a state is read with
-`torch.load(weights_only=True)`.
+No file is ever unpickled: weights are safetensors, and a state is read with `torch.load(weights_only=True)`.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from mitoda import __version__
 from mitoda.errors import FileError
-from mitoda.models.pair_networks import BACKBONES, PairNetwork, build_network
+from mitoda.models.backbones import BACKBONES, build_network
+from mitoda.models.pair_networks import PairNetwork
+from mitoda.volumes.files import atomic_write, parse_record
 
 FORMAT = "mitoda-weights-1"
+
+DEFAULT_WEIGHTS = "general"
+"""Pretrained weights that `mitoda segment` uses and `mitoda adapt` starts from by default."""
+
+Text = Annotated[str, Field(max_length=100_000)]
+Length = Annotated[float, Field(gt=0, le=1e6)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What must be known to use a network, and what should be known to trust it. Lengths are nanometres."""
+    """Metadata of weights: how to use them, and where they come from. Lengths are nanometres."""
 
-    backbone: str
-    pixel: tuple[float, float]
-    """Pixel size it was trained at, along rows and columns."""
-    spacing: float
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
+
+    backbone: Text
+    pixel: tuple[Length, Length]
+    """Pixel size of the training, along rows and columns."""
+    spacing: Length
     """Distance between the two sections of a pair."""
-    method: str = ""
-    source: str = ""
-    target: str = ""
-    start: str = ""
-    """Weights that the training began from; empty where from scratch."""
-    licence: str = ""
-    """Of the data it was trained on."""
-    steps: int = 0
-    seconds: float = 0.0
+    method: Text = ""
+    source: Text = ""
+    target: Text = ""
+    start: Text = ""
+    """Weights that the training started from; empty if from scratch."""
+    licence: Text = ""
+    """Of the training data."""
+    steps: Annotated[int, Field(ge=0)] = 0
+    seconds: NotNegative = 0.0
     seed: int = 0
-    threshold: float = 0.5
-    """Probability from which a pixel is mitochondrion, unless the person says otherwise."""
-    smoothing: float = 0.0
-    """Standard deviation of the smoothing of probabilities along the sections, where the person does not say."""
-    smallest: float = 0.0
-    """Cubic nanometres below which a component of the mask is dropped, where the person does not say."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Default probability from which a pixel is mitochondrion."""
+    smoothing: NotNegative = 0.0
+    """Default standard deviation of the smoothing of probabilities along the sections."""
+    smallest: NotNegative = 0.0
+    """Default volume in nm³ below which a component of the mask is dropped."""
     snap: bool = False
-    """Whether boundaries of the mask are moved to each mitochondrion's dark ring, where the person does not say."""
-    version: str = __version__
-    notes: dict[str, str] = field(default_factory=dict)
+    """Whether the boundaries of the mask snap to membranes by default."""
+    version: Text = __version__
+    notes: Annotated[dict[Text, Text], Field(max_length=1000)] = field(default_factory=dict)
+
+
+def weights_folder() -> Path:
+    """Return the folder of the pretrained weights: in the installed package, or beside it in a checkout."""
+    installed = Path(__file__).parents[1] / "weights"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "weights"
+
+
+def list_weights() -> dict[str, Path]:
+    """Return the name and file of all pretrained weights."""
+    return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))}
+
+
+def find_weights(name: str | Path) -> Path:
+    """Return the file of the pretrained weights `name` ("default" is `DEFAULT_WEIGHTS`), of a run's folder, or `name`.
+
+    Raises
+    ------
+    FileError
+        If there is no such file.
+    """
+    pretrained = list_weights()
+    wanted = DEFAULT_WEIGHTS if name == "default" else str(name)
+    if wanted in pretrained:
+        return pretrained[wanted]
+    path = Path(name)
+    if path.is_dir() and (path / "weights.safetensors").is_file():
+        return path / "weights.safetensors"
+    if not path.is_file():
+        raise FileError(
+            f"'{name}' is neither a weights file, nor the folder of a run, nor one of the pretrained weights "
+            f"({', '.join(pretrained) or 'there are none'})"
+        )
+    return path
 
 
 def save_weights(
     path: Path, network: PairNetwork, info: WeightsInfo, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a network and its metadata, complete or not at all."""
+    """Write a network and its metadata, completely or not at all."""
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()
     }
     metadata = {"format": FORMAT, "mitoda": json.dumps(asdict(info))}
-    with _replacing(path) as partial:
-        partial.write_bytes(save(tensors, metadata=metadata))  # save_file would let nobody else read it
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to; rename it to `path` when the block ends well, and delete it when it does not.
-
-    safetensors and torch report a full disk as errors of their own kinds; all become FileError.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        earlier = "; what was saved before is still there" if path.exists() else ""
-        raise FileError(
-            f"{path} cannot be written ({_first_line(error)}){earlier}; is the disk full? "
-            "Free some space and go on with --resume"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, in one line: those of torch go on for many."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    with atomic_write(path) as partial:
+        partial.write_bytes(save(tensors, metadata=metadata))  # save_file makes files that others cannot read
 
 
 def read_info(path: Path) -> WeightsInfo:
@@ -96,74 +115,85 @@ def read_info(path: Path) -> WeightsInfo:
     Raises
     ------
     FileError
-        If the file is missing, or no safetensors file of mitoda's.
+        If the file is missing, not a safetensors file, or without valid metadata of mitoda.
     """
     if not path.is_file():
-        raise FileError(f"there is no weights file {path}; 'mitoda weights' lists the bundled ones")
+        raise FileError(f"there is no weights file {path}; 'mitoda weights' lists the pretrained ones")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        kind = "a pickled PyTorch checkpoint" if is_pickle(path) else "no safetensors file"
+        kind = "a pickled PyTorch checkpoint" if _is_pickle(path) else "not a safetensors file"
         raise FileError(
-            f"{path} is {kind}; mitoda reads only its own .safetensors weights, as 'mitoda adapt' writes them "
-            f"({_first_line(error)})"
+            f"{path} is {kind} ({_first_line(error)}); mitoda reads only weights that 'mitoda adapt' wrote"
         ) from error
     if metadata.get("format") != FORMAT:
         raise FileError(
-            f"{path} holds tensors but no mitoda metadata (format {metadata.get('format')!r}, expected {FORMAT!r}); "
+            f"{path} has no mitoda metadata (format {metadata.get('format')!r}, expected {FORMAT!r}); "
             "use weights that 'mitoda adapt' wrote"
         )
-    try:
-        values = json.loads(metadata["mitoda"])
-        values["pixel"] = tuple(values["pixel"])
-        return WeightsInfo(**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(
-            f"the metadata of {path} cannot be read ({error}); was it written by a newer mitoda?"
-        ) from error
+    return parse_record(metadata.get("mitoda", ""), WeightsInfo, f"the metadata of {path}")
 
 
-def is_pickle(path: Path) -> bool:
-    """Tell whether a file starts like a pickle or the zip archive torch.save writes."""
+def _is_pickle(path: Path) -> bool:
+    """Whether a file starts like a pickle or the zip archive that torch.save writes."""
     with path.open("rb") as file:
         start = file.read(4)
     return start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or start == b"PK\x03\x04"
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def load_weights(path: Path) -> tuple[PairNetwork, WeightsInfo]:
-    """Read a network in float32, ready to predict.
+    """Read a network in float32 and evaluation mode.
 
     Raises
     ------
     FileError
-        If the file is missing, no weights file, or made for another architecture.
+        If the file is missing or no weights file, its tensors do not fit the backbone, or they are not finite numbers.
     """
     info = read_info(path)
     if info.backbone not in BACKBONES:
         raise FileError(
-            f"{path} is for a backbone '{info.backbone}' that this mitoda {__version__} does not have "
-            f"(it has {', '.join(BACKBONES)})"
+            f"{path} needs the backbone '{info.backbone}', which mitoda {__version__} does not have "
+            f"(it has {', '.join(BACKBONES)}); the file may be from a newer mitoda"
         )
     network = build_network(info.backbone)
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != expected:
-        odd = sorted(set(found.items()) ^ set(expected.items()))[0][0]
-        raise FileError(
-            f"{path} says it is '{info.backbone}' but its tensors are another architecture's: '{odd}' has shape "
-            f"{found.get(odd, 'missing')}, expected {expected.get(odd, 'none')}"
-        )
-    network.load_state_dict(tensors)
+    network.load_state_dict(_read_tensors(path, info.backbone, network.state_dict()))
     return network.eval(), info
 
 
+def _read_tensors(path: Path, backbone: str, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Read tensors in float32; refuse those of other names or shapes before reading any."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    with safe_open(path, framework="pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if found != shapes:
+            odd = min(set(found.items()) ^ set(shapes.items()))[0]
+            raise FileError(
+                f"{path} does not fit its backbone '{backbone}': tensor '{odd}' has shape "
+                f"{found.get(odd, 'missing')}, expected {shapes.get(odd, 'none')}"
+            )
+        tensors = {name: file.get_tensor(name) for name in found}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise FileError(
+                f"{path} is damaged: tensor '{name}' holds {tensor.dtype}, expected floating point"
+            )
+        if not bool(tensor.float().isfinite().all()):
+            raise FileError(f"{path} is damaged: tensor '{name}' holds NaN or infinite values")
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write all that a run needs to go on, complete or not at all."""
-    with _replacing(path) as partial:
-        torch.save(state, partial)
+    """Write all that a run needs to be resumed, completely or not at all."""
+    with atomic_write(path) as partial:
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(_first_line(error)) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -172,19 +202,19 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises
     ------
     FileError
-        If there is none, or it is broken.
+        If the file is missing or damaged.
     """
     if not path.is_file():
         raise FileError(
-            f"there is nothing to resume in {path.parent}: no {path.name}, so it stopped before its first checkpoint; "
-            "start it again with --overwrite"
+            f"{path.parent} cannot be resumed: it has no {path.name}, so the run stopped before its first "
+            "checkpoint; start it again with --overwrite"
         )
     try:
         state = torch.load(path, weights_only=True)
-    except Exception as error:  # torch.load raises whatever the broken bytes lead to
+    except Exception as error:  # torch.load raises errors of any kind on damaged files
         raise FileError(
-            f"{path} is broken and cannot be resumed ({_first_line(error)}); start the run again with --overwrite"
+            f"{path} is damaged and cannot be resumed ({_first_line(error)}); start the run again with --overwrite"
         ) from error
     if not isinstance(state, dict):
-        raise FileError(f"{path} is not a state that mitoda wrote; start the run again with --overwrite")
+        raise FileError(f"{path} was not written by mitoda; start the run again with --overwrite")
     return state

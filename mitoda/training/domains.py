@@ -10,8 +10,7 @@ from mitoda.data.pairs import LabelledPairs, Pairs, UnlabelledPairs
 from mitoda.datasets import DATASETS, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
-from mitoda.models.pretrained import find_weights
-from mitoda.models.weights import WeightsInfo, read_info
+from mitoda.models.weights import WeightsInfo, find_weights, read_info
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume

@@ -16,7 +16,7 @@ from mitoda.data.pairs import BatchSettings, BatchStream, LabelledPairs, Unlabel
 from mitoda.errors import MitodaError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, foreground_share, selection_scores
 from mitoda.methods import Arithmetic, method_named
-from mitoda.models.pair_networks import backbone_named
+from mitoda.models.backbones import backbone_named
 from mitoda.models.weights import WeightsInfo, save_weights
 from mitoda.training.pseudo_labels import ImageBoundary, predict_coarse
 from mitoda.training.run_folder import RunFolder

@@ -18,7 +18,8 @@ from mitoda.data.probability_volume import CoarseVolume, to_pixels
 from mitoda.inference.predictor import InferenceSettings, SectionPredictor
 from mitoda.inference.smoothing import smooth_along_sections
 from mitoda.inference.streaming import predict_maps
-from mitoda.models.pair_networks import Backbone, PairNetwork
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork
 from mitoda.postprocessing.membrane_snapping import MembraneSnapping
 from mitoda.volumes import Volume
 

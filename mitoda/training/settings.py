@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from mitoda.data.augmentation import augmentation_named
 from mitoda.errors import InputError
 from mitoda.methods import check_backbone, method_named
-from mitoda.models.pair_networks import backbone_named
+from mitoda.models.backbones import backbone_named
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "poly": lambda progress: (1 - progress) ** 0.9,

@@ -18,9 +18,9 @@ from mitoda.cli.memory import keep_freed_memory
 from mitoda.data.augmentation import augmentation_named
 from mitoda.data.pairs import BatchSettings, BatchStream, PseudoLabels
 from mitoda.methods import Arithmetic, method_named
+from mitoda.models.backbones import backbone_named, build_network
 from mitoda.models.device import choose_bfloat16
-from mitoda.models.discriminators import PatchDiscriminator
-from mitoda.models.pair_networks import backbone_named, build_network
+from mitoda.models.heads import PatchDiscriminator
 from mitoda.training.domains import AdaptationPlan, Prepared, prepare
 from mitoda.training.pseudo_labels import predict_coarse
 from mitoda.training.run_folder import RunFolder

@@ -15,10 +15,9 @@ from mitoda.data.geometry import Geometry
 from mitoda.evaluation.scoring import VolumeScore, score_volumes
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import predict_sections
+from mitoda.models.backbones import backbone_named
 from mitoda.models.device import choose_bfloat16
-from mitoda.models.pair_networks import backbone_named
-from mitoda.models.pretrained import find_weights
-from mitoda.models.weights import load_weights
+from mitoda.models.weights import find_weights, load_weights
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
 from tests.benchmarks.measuring import Row, median_seconds, parser, run_process, show
 from tests.benchmarks.published import score_section

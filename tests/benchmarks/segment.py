@@ -21,10 +21,9 @@ from mitoda.cli.memory import keep_freed_memory
 from mitoda.data.geometry import Geometry
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import predict_sections
+from mitoda.models.backbones import backbone_named, build_network
 from mitoda.models.device import choose_bfloat16
-from mitoda.models.pair_networks import backbone_named, build_network
-from mitoda.models.pretrained import find_weights
-from mitoda.models.weights import load_weights
+from mitoda.models.weights import find_weights, load_weights
 from mitoda.volumes import ArrayVolume, Volume, open_volume
 from tests.benchmarks.measuring import Row, parser, run_process, show
 from tests.benchmarks.published import PublishedNetwork, predict_pair

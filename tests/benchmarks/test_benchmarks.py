@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mitoda.evaluation import metrics
-from mitoda.models.discriminators import PatchDiscriminator
+from mitoda.models.heads import PatchDiscriminator
 from mitoda.models.normalisation import InstanceNorm
 from tests.benchmarks.published import (
     PublishedNetwork,

@@ -201,10 +201,10 @@ def test_weights_that_are_none(mitoda, weights, tmp_path, kind):
     stack, path = write(tmp_path / "stack.tif", noise(2, 64, 64)), tmp_path / "w.safetensors"
     expected = {
         "pickle": "a pickled PyTorch checkpoint",
-        "text": "no safetensors file",
-        "architecture": "another architecture's",
-        "missing": "neither a file nor one of the bundled weights",
-        "folder": "neither a file nor one of the bundled weights",
+        "text": "not a safetensors file",
+        "architecture": "does not fit its backbone 'compact'",
+        "missing": "neither a weights file, nor the folder of a run",
+        "folder": "neither a weights file, nor the folder of a run",
     }[kind]
     if kind == "pickle":
         torch.save({"weights": torch.zeros(3)}, path)
@@ -288,7 +288,7 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(mitoda, tmp_path, 
     with monkeypatch.context() as full:
         full.setattr("mitoda.models.weights.torch.save", fill)
         message = mitoda.refused("adapt", "--resume", tmp_path / "run", "--steps", 2)
-    assert "what was saved before is still there; is the disk full?" in message
+    assert "its earlier content is unchanged" in message
     assert (tmp_path / "run" / "state.pt").read_bytes() == before
     assert mitoda("adapt", "--resume", tmp_path / "run", "--steps", 2).status == 0
 

@@ -15,8 +15,7 @@ import torch
 import mitoda as package
 from mitoda.cli import explain
 from mitoda.errors import FileError, InputError
-from mitoda.models.pretrained import DEFAULT
-from mitoda.models.weights import load_weights, read_info
+from mitoda.models.weights import DEFAULT_WEIGHTS, load_weights, read_info
 from mitoda.synthetic import TARGET, draw_phantom
 from mitoda.volumes import open_volume, write_sections
 from tests.commands import ROOT, Commands, finish, interrupt_when, start
@@ -301,11 +300,11 @@ def test_inspect_tells_how_a_stack_is_read(mitoda, folder):
 
 def test_weights_are_listed_even_if_there_are_none(mitoda, monkeypatch, folder):
     """With what they learnt from; --json gives all fields."""
-    monkeypatch.setattr("mitoda.models.pretrained.weights_folder", lambda: folder)
+    monkeypatch.setattr("mitoda.models.weights.weights_folder", lambda: folder)
     found = json.loads(mitoda("weights", "--json").out)
     assert found["random"]["spacing"] == 20.0
     assert "random" in mitoda("weights").out
-    monkeypatch.setattr("mitoda.models.pretrained.weights_folder", lambda: folder / "none")
+    monkeypatch.setattr("mitoda.models.weights.weights_folder", lambda: folder / "none")
     assert mitoda("weights").status == 0
 
 
@@ -362,9 +361,9 @@ def test_a_stack_of_ones_own_begins_from_the_bundled_weights(mitoda, folder, tmp
     own = ["adapt", "--target", folder / "target.tif", "--dest", dest, "--steps", 1, "--device", "cpu", *TINY]
     begun = mitoda(*own, "--out", tmp_path / "begun")
     assert begun.status == 0, begun.err
-    assert f"beginning from the weights '{DEFAULT}' (--from-scratch begins without)" in begun.err
+    assert f"beginning from the weights '{DEFAULT_WEIGHTS}' (--from-scratch begins without)" in begun.err
     info = read_info(tmp_path / "begun" / "weights.safetensors")
-    assert (info.start, info.pixel, info.spacing) == (DEFAULT, (5.0, 5.0), 50.0)
+    assert (info.start, info.pixel, info.spacing) == (DEFAULT_WEIGHTS, (5.0, 5.0), 50.0)
     assert "CC BY-NC-SA 3.0" in info.licence
     for number, options in enumerate(
         (["--from-scratch"], ["--method", "source-only"], ["--source", source_of(folder)])
@@ -394,11 +393,11 @@ def test_a_stack_is_adapted_to_without_any_source(mitoda, folder, tmp_path):
     ]
     adapted = mitoda(*alone, "--dest", tmp_path / "nothing", "--out", run, "--set", "rounds=2")
     assert adapted.status == 0, adapted.err
-    assert f"beginning from the weights '{DEFAULT}'" in adapted.err
+    assert f"beginning from the weights '{DEFAULT_WEIGHTS}'" in adapted.err
     assert "source:" not in adapted.err
     assert "agreement of a section's two predictions (Dice)" in adapted.err
     info = read_info(run / "weights.safetensors")
-    assert (info.source, info.start) == ("", DEFAULT)
+    assert (info.source, info.start) == ("", DEFAULT_WEIGHTS)
     assert "CC BY-NC-SA 3.0" in info.licence
     for contradiction in (["--from-scratch"], ["--source", source_of(folder)]):
         assert mitoda(*alone, *contradiction, "--out", tmp_path / "no").status == 2

@@ -19,7 +19,8 @@ from mitoda.inference.self_consistency import (
     plan_places,
     selection_scores,
 )
-from mitoda.models.pair_networks import PairOutput, SectionFeatures, backbone_named, build_network
+from mitoda.models.backbones import backbone_named, build_network
+from mitoda.models.pair_networks import PairOutput, SectionFeatures
 from mitoda.volumes import ArrayVolume
 
 CPU = torch.device("cpu")

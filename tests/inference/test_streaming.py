@@ -17,9 +17,8 @@ from mitoda.inference.predictor import InferenceSettings, SectionPredictor, norm
 from mitoda.inference.prefetch import read_ahead
 from mitoda.inference.streaming import behind, predict_sections
 from mitoda.inference.tiling import plan_pairs
-from mitoda.models.pair_networks import BACKBONES, build_network
-from mitoda.models.pretrained import find_weights
-from mitoda.models.weights import load_weights
+from mitoda.models.backbones import BACKBONES, build_network
+from mitoda.models.weights import find_weights, load_weights
 from mitoda.volumes import ArrayVolume, open_volume
 from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, recipe, tiny_network
 

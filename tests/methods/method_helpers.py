@@ -4,15 +4,15 @@ import torch
 
 from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
 from mitoda.methods import Arithmetic, Method, method_named
-from mitoda.models.pair_networks import Backbone, PairNetwork, Widths
+from mitoda.models.backbones import Backbone
+from mitoda.models.pair_networks import PairNetwork, Widths
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
 
 TINY_WIDTHS = Widths(encoder=(8, 12), body=(16, 16, 32), decoder=(16, 12, 8, 8))
 TINY = Backbone(
-    widths=TINY_WIDTHS,
+    lambda: PairNetwork(TINY_WIDTHS, 2, affine=True, learnt_upsampling=False),
     grid=2,
-    affine=True,
     normalisation="standard",
     learning_rate=5e-3,
     weight_decay=0.0,
@@ -37,8 +37,7 @@ def build(name: str, seed: int = 0, arithmetic: Arithmetic = CPU, **settings: st
     torch.manual_seed(seed)
     cls, implied = method_named(name)
     parsed = cls.Settings.parse({**implied, **settings})
-    network = PairNetwork(TINY_WIDTHS, TINY.grid, TINY.affine, TINY.learnt_upsampling)
-    return cls(network, TINY, parsed, arithmetic).train()
+    return cls(TINY.build(), TINY, parsed, arithmetic).train()
 
 
 def reached(module: torch.nn.Module) -> set[str]:

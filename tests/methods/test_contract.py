@@ -10,7 +10,7 @@ from mitoda.errors import InputError
 from mitoda.methods import METHODS, PRESETS, Arithmetic, build_method, method_named
 from mitoda.methods.adversarial import TwoDomainMethod
 from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy
-from mitoda.models.pair_networks import BACKBONES, backbone_named, build_network
+from mitoda.models.backbones import BACKBONES, backbone_named, build_network
 from tests.methods.method_helpers import CPU, batches, build
 
 NAMES = [*METHODS, *PRESETS]

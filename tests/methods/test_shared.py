@@ -5,14 +5,16 @@ import torch
 from torch import nn
 
 from mitoda.methods.losses import IGNORE, entropy, pair_cross_entropy, residual_labels, soft_dice
-from mitoda.models.discriminators import (
+from mitoda.models.backbones import build_network
+from mitoda.models.heads import (
+    AuxiliaryHead,
     FeatureDiscriminator,
     PatchDiscriminator,
+    ReconstructionDecoder,
     reverse_gradient,
     weight_similarity,
 )
-from mitoda.models.heads import AuxiliaryHead, ReconstructionDecoder
-from mitoda.models.pair_networks import PairNetwork, PairOutput, build_network
+from mitoda.models.pair_networks import PairNetwork, PairOutput
 from mitoda.models.section_networks import Rsunet
 from tests.methods.method_helpers import TINY_WIDTHS, batches
 

@@ -3,8 +3,8 @@
 import torch
 
 from mitoda.data.geometry import Geometry
+from mitoda.models.backbones import BACKBONES
 from mitoda.models.model import Model, load_model
-from mitoda.models.pair_networks import BACKBONES
 from mitoda.models.weights import WeightsInfo, load_weights
 from tests.fakes import compact_weights, tiny_network
 

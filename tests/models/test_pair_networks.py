@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mitoda.errors import InputError
-from mitoda.models.pair_networks import BACKBONES, PairNetwork, Widths, build_network
+from mitoda.models.backbones import BACKBONES, build_network
+from mitoda.models.pair_networks import PairNetwork, Widths
 
 
 def count_macs(network: nn.Module, images: torch.Tensor, **options: bool) -> int:

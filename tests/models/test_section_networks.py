@@ -9,7 +9,7 @@ from mitoda.data.geometry import Geometry
 from mitoda.errors import InputError
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import predict_sections
-from mitoda.models.pair_networks import backbone_named, build_network, reinitialise
+from mitoda.models.backbones import backbone_named, build_network, reinitialise
 from mitoda.models.section_networks import GroupedConvolution, ResidualBlock, Rsunet, Unet
 from mitoda.models.weights import WeightsInfo, load_weights, save_weights
 from mitoda.volumes import ArrayVolume

@@ -164,7 +164,7 @@ def test_nothing_of_the_target_is_read_where_a_method_wants_none(domains, tmp_pa
 
 def test_there_is_nothing_to_resume_without_a_state(domains, tmp_path):
     """The message names the folder and what to do."""
-    with pytest.raises(FileError, match=r"nothing to resume in .*run: no state.pt.*--overwrite"):
+    with pytest.raises(FileError, match=r"run cannot be resumed: it has no state.pt.*--overwrite"):
         train(domains, tmp_path / "run", resume=True)
 
 
