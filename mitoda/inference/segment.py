@@ -23,7 +23,8 @@ from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
 from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
-from mitoda.volumes.writer import partial_path, previous_path
+from mitoda.volumes.files import partial_path
+from mitoda.volumes.writer import previous_path
 
 NO_RING = (
     "no dark membrane stands out around what was found, so boundaries were left where the network puts them "

@@ -1,7 +1,8 @@
-"""Files written whole or not at all, and JSON records validated when they are read back."""
+"""Files recognised by their first bytes, written whole or not at all; JSON records validated when read back."""
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -12,8 +13,76 @@ from mitoda.errors import FileError
 
 T = TypeVar("T")
 
+SIGNATURES = {
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two are BigTIFF
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+}
+SUFFIXES = {
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), "TIFF"),
+    ".png": "PNG",
+    **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
+}
+
 LARGEST_RECORD = 16 * 2**20
 """Bytes above which a JSON file is not one that mitoda wrote."""
+
+
+def check_regular(path: Path) -> None:
+    """Refuse pipes, devices and sockets, which would block or never end.
+
+    Raises
+    ------
+    FileError
+        If the path is missing or not a regular file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        link = "is a link to a missing file" if path.is_symlink() else "does not exist"
+        raise FileError(f"{path} {link}; check the path") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path} is not a regular file but a folder, pipe or device; give a file")
+
+
+def check_signature(path: Path, kind: str) -> None:
+    """Refuse a file whose first bytes are not those of its format.
+
+    Parameters
+    ----------
+    path : Path
+    kind : {"TIFF", "PNG", "JPEG"}
+
+    Raises
+    ------
+    FileError
+        If the file is missing, unreadable, empty or of another format; the message says which one.
+    """
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not start.startswith(SIGNATURES[kind]):
+        raise FileError(f"{path} is not a {kind} file: {_what_it_looks_like(start)}")
+
+
+def _what_it_looks_like(start: bytes) -> str:
+    for kind, signatures in SIGNATURES.items():
+        if start.startswith(signatures):
+            return f"it looks like a {kind}; give it the file name extension of a {kind}"
+    if not start:
+        return "it is empty; copy or download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; get the file itself with git lfs pull"
+    if b"<html" in start.lower() or b"<!doctype html" in start.lower():
+        return "it looks like a web page (HTML), so a download probably failed; download it again"
+    if not any(byte < 9 for byte in start):
+        return "it looks like text; download or export the image again"
+    return f"it begins with {start[:4]!r}; export the image again"
 
 
 def partial_path(path: Path) -> Path:
@@ -32,14 +101,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
     FileError
         If the file cannot be written.
 
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with atomic_write(Path(folder) / "table.csv") as partial:
-    ...         _ = partial.write_text("a,b")
-    ...     (Path(folder) / "table.csv").read_text()
-    'a,b'
     """
     partial = partial_path(path)
     try:

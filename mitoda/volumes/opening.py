@@ -1,4 +1,4 @@
-"""One way in: whatever holds a stack becomes a `Volume`."""
+"""Opening a file, a folder or an array as a `Volume`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +7,12 @@ import numpy as np
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.axes import array_axes, lay_out, reorder
-from mitoda.volumes.folder import FolderVolume
-from mitoda.volumes.images import ImageVolume
-from mitoda.volumes.signatures import SUFFIXES
+from mitoda.volumes.files import SUFFIXES
+from mitoda.volumes.folder import FolderVolume, ImageVolume
 from mitoda.volumes.tiff import TiffVolume
-from mitoda.volumes.views import GreyVolume, LabelVolume
 from mitoda.volumes.volume import ArrayVolume, Volume
 from mitoda.volumes.voxel_size import check_voxel_size
-
-GREY_TYPES = (np.uint8, np.uint16, np.float32)
+from mitoda.volumes.wrappers import GreyVolume, LabelVolume
 
 Source = str | Path | np.ndarray
 
@@ -27,22 +24,23 @@ def open_volume(
     axes: str | None = None,
     invert: bool = False,
 ) -> Volume:
-    """Open a stack of grey values; sections are read when asked for.
+    """Open a stack of grey values; each section is read when needed.
 
     Parameters
     ----------
     source : path or ndarray
-        A TIFF file, a folder with one PNG, JPEG or TIFF file per section, a single PNG or JPEG, or an array.
-        uint8, uint16 or float32; 1-bit files read as 0 and 255, boolean arrays as 0 and 1.
+        A TIFF file, a folder with one PNG, JPEG or TIFF file per section, a single PNG or JPEG, or an array, of
+        any boolean, integer or floating type; see `GreyVolume` for the type of the volume. 1-bit files are read
+        as 0 and 255, boolean arrays as 0 and 1. Colour files are accepted if all their channels are equal.
     voxel_size : (float, float, float), optional
-        Nanometres, (section, row, column). Overrules what the file says. Without either it is None: ImageJ
-        and OME metadata are believed when they give all three lengths, plain resolution tags never.
+        Nanometres, (section, row, column). By default that of the ImageJ or OME metadata if they state all three
+        lengths, else None. Plain resolution tags are not used.
     axes : str, optional
-        Overrules the axes of the file: "ZYX", "YXZ", "XYZ", … as stored, outermost first. Axes of length 1
+        Stored axes, outermost first ("ZYX", "YXZ", "XYZ", …), instead of those the file states. Axes of length 1
         may be left out.
     invert : bool
-        Invert the contrast: 255 − v, 65535 − v or −v. A TIFF that says white is zero is inverted already, so
-        that dark is small whichever way it is stored.
+        Invert the contrast: 255 − v, 65535 − v or −v. A TIFF with the photometric "white is zero" is already
+        inverted, so that dark is small in every file.
 
     Returns
     -------
@@ -51,21 +49,15 @@ def open_volume(
     Raises
     ------
     FileError
-        If something is missing, damaged or of another kind.
+        If a file is missing, damaged or of an unsupported format.
     InputError
-        If the type, the axes or the voxel size are not what is needed.
+        If the type, the axes or the voxel size are not supported.
     """
     volume, white_is_zero = _open_stored(source, axes)
-    if volume.dtype == bool:
-        volume = LabelVolume(volume)
-    if volume.dtype not in GREY_TYPES:
-        raise InputError(
-            f"{volume.name} holds {volume.dtype} values; mitoda reads uint8, uint16 and float32, so convert "
-            "it (in Fiji: Image > Type > 16-bit)"
-        )
-    _set_voxel_size(volume, voxel_size)
-    inverted = invert != white_is_zero
-    return GreyVolume(volume, inverted) if inverted or volume.dtype == np.float32 else volume
+    if voxel_size is not None:
+        volume.voxel_size = check_voxel_size(voxel_size)
+    grey = GreyVolume(volume, invert != white_is_zero)
+    return grey if grey.invert or grey.dtype.kind == "f" or grey.dtype != volume.dtype else volume
 
 
 def open_labels(
@@ -75,16 +67,14 @@ def open_labels(
     axes: str | None = None,
     invert: bool = False,
 ) -> Volume:
-    """Open a mask: anything non-zero is foreground, and reads as 1.
+    """Open a mask: all non-zero values are foreground and are read as 1.
 
-    Takes what `open_volume` takes, and arrays and files of any integer, boolean or floating type, such as
-    instance numbers. Values count as stored: a TIFF's remark that white is zero is ignored, because masks
-    written by Fiji and others carry it without meaning it.
+    Values are used as stored: the photometric "white is zero" is ignored, because masks written by Fiji and others
+    carry it without meaning it.
 
     Parameters
     ----------
-    source : path or ndarray
-    voxel_size, axes
+    source, voxel_size, axes
         As for `open_volume`.
     invert : bool
         Zero is foreground.
@@ -97,48 +87,46 @@ def open_labels(
     Raises
     ------
     FileError, InputError
-        As `open_volume`; also if it is JPEG-compressed, which smears masks: pixels beside the foreground are
-        no longer zero.
+        As `open_volume`; also if the file is JPEG-compressed, which makes background pixels non-zero.
     """
-    volume, _ = _open_stored(source, axes, labels=True)
-    if volume.dtype.kind not in "buif":
-        raise InputError(
-            f"{volume.name} holds {volume.dtype} values; a mask is of an integer, boolean or float type"
-        )
-    _set_voxel_size(volume, voxel_size)
+    volume, _ = _open_stored(source, axes, lossless=True)
+    if voxel_size is not None:
+        volume.voxel_size = check_voxel_size(voxel_size)
     return LabelVolume(volume, invert)
 
 
-def _open_stored(source: Source, axes: str | None, labels: bool = False) -> tuple[Volume, bool]:
-    """Return the volume in the order (section, row, column), and whether it says that white is zero."""
+def _open_stored(source: Source, axes: str | None, lossless: bool = False) -> tuple[Volume, bool]:
+    """Return the volume in the order (section, row, column), and whether white is zero."""
     if isinstance(source, np.ndarray):
-        return _from_array(source, axes), False
-    stored = _open_path(Path(source), axes)
-    if labels and stored.lossy:
-        raise InputError(
-            f"{stored.name} is JPEG-compressed, which leaves grey values around a mask; "
-            "cut it at a threshold and save it as PNG or TIFF"
-        )
-    letters = stored.letters
-    if axes is not None and not isinstance(stored, TiffVolume):
-        _, letters = lay_out(stored.name, stored.shape, letters, axes)
-    return reorder(stored, letters), stored.white_is_zero
+        volume, white_is_zero = _from_array(source, axes), False
+    else:
+        stored = _open_path(Path(source), axes)
+        if lossless and stored.lossy:
+            raise InputError(
+                f"{stored.name} is JPEG-compressed, which leaves grey values around a mask; "
+                "apply a threshold and save it as PNG or TIFF"
+            )
+        letters = stored.letters
+        if axes is not None and not isinstance(stored, TiffVolume):
+            _, letters = lay_out(stored.name, stored.shape, letters, axes)
+        volume, white_is_zero = reorder(stored, letters), stored.white_is_zero
+    if volume.dtype.kind not in "buif":
+        raise InputError(f"{volume.name} holds {volume.dtype} values; expected integers, booleans or floats")
+    return volume, white_is_zero
 
 
 def _open_path(path: Path, axes: str | None) -> TiffVolume | ImageVolume | FolderVolume:
     if path.is_dir():
         return FolderVolume(path)
     kind = SUFFIXES.get(path.suffix.lower())
-    if kind == "TIFF":
-        return TiffVolume(path, axes)
     if kind is not None:
-        return ImageVolume(path)
+        return TiffVolume(path, axes) if kind == "TIFF" else ImageVolume(path)
     if not path.exists():
         raise FileError(f"{path} does not exist; check the path")
+    extension = f"the extension {path.suffix!r}" if path.suffix else "no extension"
     raise FileError(
-        f"{path} has the extension {path.suffix or 'of no format'!r}; mitoda reads TIFF, PNG and JPEG "
-        "files and folders of "
-        "them, so convert it (in Fiji: File > Save As > Tiff)"
+        f"{path} has {extension}; mitoda reads TIFF, PNG and JPEG files and folders of them, so convert it "
+        "(in Fiji: File > Save As > Tiff)"
     )
 
 
@@ -149,8 +137,3 @@ def _from_array(array: np.ndarray, axes: str | None) -> Volume:
     order = [letters.index(letter) for letter in "ZYX"]
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     return ArrayVolume(native.reshape(shape).transpose(order))
-
-
-def _set_voxel_size(volume: Volume, voxel_size: Sequence[float] | None) -> None:
-    if voxel_size is not None:
-        volume.voxel_size = check_voxel_size(voxel_size)

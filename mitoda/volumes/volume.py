@@ -1,4 +1,4 @@
-"""What a volume is: sections of equal shape, read lazily, with the size of a voxel in nanometres."""
+"""The `Volume` protocol: sections of equal shape, read lazily, with a voxel size in nanometres."""
 
 from typing import Protocol
 
@@ -14,12 +14,12 @@ class Volume(Protocol):
     """A stack of sections, in axis order (section, row, column). Reading is safe from several threads."""
 
     name: str
-    """What messages call it: usually the path."""
+    """Used in messages: usually the path."""
     shape: tuple[int, int, int]
     dtype: np.dtype
     """uint8, uint16 or float32."""
     voxel_size: VoxelSize | None
-    """Nanometres, or None where nobody has said."""
+    """Nanometres, or None if unknown."""
 
     def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
         """Return part of one section, shape (rows, columns), in the volume's dtype.
@@ -42,7 +42,7 @@ class ArrayVolume:
     voxel_size : (float, float, float), optional
         Nanometres.
     name : str
-        What messages call it.
+        Used in messages.
     """
 
     def __init__(self, array: np.ndarray, voxel_size: VoxelSize | None = None, name: str = "array") -> None:
@@ -54,8 +54,11 @@ class ArrayVolume:
 
     def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
         """Return part of one section as a view; see `Volume.read`."""
-        if not 0 <= section < self.shape[0]:
-            raise IndexError(
-                f"{self.name} has sections 0 to {self.shape[0] - 1}; section {section} was asked for"
-            )
+        check_section(self, section)
         return self.array[section, rows, columns]
+
+
+def check_section(volume: Volume, section: int) -> None:
+    """Raise IndexError unless the volume has this section."""
+    if not 0 <= section < volume.shape[0]:
+        raise IndexError(f"{volume.name} has sections 0 to {volume.shape[0] - 1}, but not section {section}")

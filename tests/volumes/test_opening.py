@@ -38,24 +38,31 @@ def test_files_of_another_kind_are_refused(name, content, sentence, tmp_path):
         open_volume(tmp_path / name)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "int64", "float64"])
-def test_other_types_are_refused_as_grey_values_and_taken_as_labels(dtype, tmp_path, stack):
-    """Types without a clear range are no grey values; anything non-zero in them is foreground."""
-    tifffile.imwrite(tmp_path / "stack.tif", stack.astype(dtype), photometric="minisblack")
-    for source in (tmp_path / "stack.tif", stack.astype(dtype)):
-        with pytest.raises(
-            InputError, match=rf"holds {dtype} values; mitoda reads uint8, uint16 and float32"
-        ):
-            open_volume(source)
-        labels = open_labels(source)
-        assert labels.dtype == np.uint8
-        np.testing.assert_array_equal(labels.read(4), stack.astype(dtype)[4] != 0)
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint32", "int64", "float16", "float64"])
+def test_every_real_type_is_read(dtype, tmp_path, stack):
+    """Small signed integers are shifted to start at 0, other types become float32; non-zero is foreground."""
+    values = (stack.astype(int) - 128).astype(dtype) if dtype.startswith("int") else stack.astype(dtype)
+    tifffile.imwrite(tmp_path / "stack.tif", values, photometric="minisblack")
+    expected = {"int8": (np.uint8, 128), "int16": (np.uint16, 32768)}.get(dtype, (np.float32, 0))
+    for source in (tmp_path / "stack.tif", values):
+        volume = open_volume(source)
+        assert volume.dtype == expected[0]
+        assert volume.read(4).dtype == expected[0]
+        np.testing.assert_array_equal(volume.read(4), values[4].astype(float) + expected[1])
+        np.testing.assert_array_equal(open_labels(source).read(4), values[4] != 0)
 
 
-def test_complex_values_are_no_labels(stack):
-    """What has no zero to tell from is refused."""
+def test_a_float64_beyond_float32_is_refused(stack):
+    """It would become infinite."""
+    with pytest.raises(InputError, match="NaN or infinite"):
+        open_volume(np.full((1, 4, 4), 1e300)).read(0)
+
+
+@pytest.mark.parametrize("opened", [open_volume, open_labels])
+def test_complex_values_are_refused(opened, stack):
+    """Neither grey values nor labels are complex."""
     with pytest.raises(InputError, match="complex128"):
-        open_labels(stack.astype(complex))
+        opened(stack.astype(complex))
 
 
 def test_boolean_arrays_are_0_and_1(stack):

@@ -158,7 +158,8 @@ def test_thumbnails_are_no_series(tmp_path, stack):
 )
 def test_colours_channels_and_time_are_refused(shape, options, sentence, tmp_path):
     """More than a grey stack is refused with its shape, its axes and the way out."""
-    tifffile.imwrite(tmp_path / "image.tif", np.zeros(shape, np.uint8), **options)
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", values, **options)
     with pytest.raises(InputError, match=sentence):
         open_volume(tmp_path / "image.tif")
 

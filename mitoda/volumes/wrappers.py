@@ -1,0 +1,160 @@
+"""Volumes that convert, transpose or cache the sections of another volume."""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from mitoda.errors import InputError
+from mitoda.volumes.volume import EVERYTHING, Volume
+
+
+class _Wrapper:
+    """A volume with the name, shape and voxel size of another one."""
+
+    def __init__(self, volume: Volume, dtype: np.dtype | None = None) -> None:
+        self.volume = volume
+        self.name = volume.name
+        self.shape = volume.shape
+        self.dtype = volume.dtype if dtype is None else dtype
+        self.voxel_size = volume.voxel_size
+
+
+def grey_type(dtype: np.dtype) -> np.dtype:
+    """Return the type in which grey values are read: uint8, uint16 or float32.
+
+    Examples
+    --------
+    >>> [str(grey_type(np.dtype(name))) for name in ("bool", "int16", "uint32", "float64")]
+    ['uint8', 'uint16', 'float32', 'float32']
+    """
+    return np.dtype(f"u{dtype.itemsize}" if dtype.kind in "bui" and dtype.itemsize <= 2 else np.float32)
+
+
+class GreyVolume(_Wrapper):
+    """Grey values as uint8, uint16 or float32, finite and optionally inverted.
+
+    int8 and int16 are shifted to start at 0 (−32768 becomes 0); larger integers and other floats become float32.
+
+    Parameters
+    ----------
+    volume : Volume
+        Of any boolean, integer or floating type.
+    invert : bool
+        Return 255 − v, 65535 − v or −v.
+    """
+
+    def __init__(self, volume: Volume, invert: bool = False) -> None:
+        super().__init__(volume, grey_type(volume.dtype))
+        self.invert = invert
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Return part of one section; see `Volume.read`.
+
+        Raises
+        ------
+        InputError
+            If that part holds NaN or infinite values.
+        """
+        values = self.volume.read(section, rows, columns)
+        if self.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # of float64: infinite, so refused
+                values = values.astype(self.dtype, copy=False)
+            _check_finite(values, section, self.name)
+            return -values if self.invert else values
+        if values.dtype.kind == "i":
+            values = values.view(self.dtype) ^ self.dtype.type(1 << (8 * self.dtype.itemsize - 1))
+        values = values.astype(self.dtype, copy=False)
+        return np.iinfo(self.dtype).max - values if self.invert else values
+
+
+class LabelVolume(_Wrapper):
+    """A mask of 0 and 1: all non-zero values are foreground, or all zeros if `invert` is true.
+
+    Parameters
+    ----------
+    volume : Volume
+        Of any boolean, integer or floating type.
+    invert : bool
+    """
+
+    def __init__(self, volume: Volume, invert: bool = False) -> None:
+        super().__init__(volume, np.dtype(np.uint8))
+        self.invert = invert
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Return part of one section; see `GreyVolume.read`."""
+        values = self.volume.read(section, rows, columns)
+        if values.dtype.kind == "f":
+            _check_finite(values, section, self.name)
+        foreground: np.ndarray = values == 0 if self.invert else values != 0
+        return foreground.view(np.uint8)
+
+
+def _check_finite(values: np.ndarray, section: int, name: str) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise InputError(
+            f"section {section} of {name} holds {values.size - int(finite.sum())} values that are NaN or infinite; "
+            "replace them (in Fiji: Process > Math > NaN Background, or numpy.nan_to_num)"
+        )
+
+
+class TransposedVolume(_Wrapper):
+    """A volume whose stored sections have shape (columns, rows)."""
+
+    def __init__(self, volume: Volume) -> None:
+        super().__init__(volume)
+        sections, columns, rows = volume.shape
+        self.shape = (sections, rows, columns)
+        if volume.voxel_size is not None:
+            depth, width, height = volume.voxel_size
+            self.voxel_size = (depth, height, width)
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Return part of one section; see `Volume.read`."""
+        return self.volume.read(section, columns, rows).T
+
+
+class CachedVolume(_Wrapper):
+    """A volume that keeps the most recently used sections in memory.
+
+    A section larger than the limit is never kept, and only the requested region is read. If two threads need the
+    same section at once, both read it.
+
+    Parameters
+    ----------
+    volume : Volume
+    limit_bytes : int
+        Maximum size of the sections kept.
+
+    Raises
+    ------
+    InputError
+        If the limit is negative.
+    """
+
+    def __init__(self, volume: Volume, limit_bytes: int = 1 << 30) -> None:
+        if limit_bytes < 0:
+            raise InputError(f"the cache limit is {limit_bytes} bytes; give 0 (keep nothing) or more")
+        super().__init__(volume)
+        self.limit_bytes = limit_bytes
+        self.section_bytes = volume.shape[1] * volume.shape[2] * volume.dtype.itemsize
+        self._sections: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Return a copy of part of one section; see `Volume.read`."""
+        if self.section_bytes > self.limit_bytes:
+            return self.volume.read(section, rows, columns)
+        with self._lock:
+            kept = self._sections.get(section)
+            if kept is not None:
+                self._sections.move_to_end(section)
+        if kept is None:
+            kept = self.volume.read(section)
+            with self._lock:
+                self._sections[section] = kept
+                while len(self._sections) * self.section_bytes > self.limit_bytes:
+                    self._sections.popitem(last=False)
+        return kept[rows, columns].copy()
