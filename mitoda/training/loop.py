@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mitoda.data.augmentation import augmentation_named
 from mitoda.data.geometry import Geometry
-from mitoda.data.pairs import BatchSettings, BatchStream, LabelledPairs, UnlabelledPairs
+from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
+from mitoda.data.sampling import BatchSettings, BatchStream
 from mitoda.errors import MitodaError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, foreground_share, selection_scores
 from mitoda.methods import Arithmetic, method_named
@@ -134,7 +134,7 @@ def adapt(
     elif start is not None:
         run.begin_from(start)
     cls, _ = method_named(settings.method)
-    stream = BatchStream(
+    batches = BatchStream(
         source,
         target if cls.needs_target else None,
         BatchSettings(
@@ -147,20 +147,16 @@ def adapt(
             run.method.network.grid,
         ),
         arithmetic.device,
+        lambda step: run.method.wants(run.progress_at(step)),
         settings.workers,
     )
-    stream.pseudo_labels = run.pseudo_labels
-    batches = stream.batches(run.step)
-    try:
-        yield from _loop(run, stream, batches, source, target, should_stop)
-    finally:
-        batches.close()  # type: ignore[attr-defined]
+    with batches:
+        yield from _loop(run, batches, source, target, should_stop)
 
 
 def _loop(
     run: Run,
-    stream: BatchStream,
-    batches: Iterator[Any],
+    batches: BatchStream,
     source_pairs: LabelledPairs | None,
     target: UnlabelledPairs | None,
     should_stop: Callable[[], bool],
@@ -172,13 +168,12 @@ def _loop(
     tally = Tally(run.seconds)
     while run.progress < 1.0 and not should_stop():
         if target is not None and run.method.round_of(run.progress) > run.round:
-            yield _begin_round(run, stream, target)
+            yield _begin_round(run, target)
             run.seconds = time.monotonic() - began
             tally.since += run.seconds - tally.since if tally.steps == 0 else 0.0
         before = run.progress
         rate = run.set_learning_rates()
-        stream.wanted = run.method.wants(before)
-        source, patches = next(batches)
+        source, patches = batches.batch(run.step, run.pseudo_labels)
         tally.add(run.method.step(source, patches, before))
         run.step += 1
         run.update_average()
@@ -200,7 +195,7 @@ def _loop(
     yield Finished(run.step, run.seconds, run.progress >= 1.0, run.folder.weights)
 
 
-def _begin_round(run: Run, stream: BatchStream, target: UnlabelledPairs) -> RoundBegun:
+def _begin_round(run: Run, target: UnlabelledPairs) -> RoundBegun:
     """Label the target anew with the averaged network, and go on from the averaged weights."""
     run.round = run.method.round_of(run.progress)
     arithmetic = run.method.arithmetic
@@ -216,7 +211,7 @@ def _begin_round(run: Run, stream: BatchStream, target: UnlabelledPairs) -> Roun
         seed=run.settings.seed + run.round,
     )
     labels = run.method.relabel(coarse, ImageBoundary(coarse, target.volume))
-    run.pseudo_labels = stream.pseudo_labels = labels
+    run.pseudo_labels = labels
     run.method.network.load_state_dict(run.average.state_dict())
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
     background = float((labels.probabilities < round(labels.low * 255)).mean())

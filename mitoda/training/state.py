@@ -63,8 +63,12 @@ class Run:
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1."""
+        return self.progress_at(self.step)
+
+    def progress_at(self, step: int) -> float:
+        """Share of the run that is done at a step; for a run of fixed minutes, the share by now."""
         if self.settings.steps is not None:
-            return min(1.0, self.step / self.settings.steps)
+            return min(1.0, step / self.settings.steps)
         return min(1.0, self.seconds / (60.0 * (self.settings.minutes or 1.0)))
 
     def set_learning_rates(self) -> float:

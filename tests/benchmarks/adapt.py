@@ -16,7 +16,8 @@ import torch
 
 from mitoda.cli.memory import keep_freed_memory
 from mitoda.data.augmentation import augmentation_named
-from mitoda.data.pairs import BatchSettings, BatchStream, PseudoLabels
+from mitoda.data.pairs import PseudoLabels
+from mitoda.data.sampling import BatchSettings, BatchStream
 from mitoda.methods import Arithmetic, method_named
 from mitoda.models.backbones import backbone_named, build_network
 from mitoda.models.device import choose_bfloat16
@@ -55,24 +56,24 @@ def step_seconds(data: Path, method: str, arithmetic: Arithmetic, steps: int) ->
         prepared.target if method_named(method)[0].needs_target else None,
         BatchSettings(2, SIDE, augmentation_named("strong"), "standard", grid=run.method.network.grid),
         arithmetic.device,
+        lambda step: run.method.wants(0.9),
     )
+    pseudo_labels = None
     if method == "mitoda":  # as it is from its first round on
         sections, rows, columns = prepared.target.volume.shape
         believed = np.random.default_rng(0).integers(0, 256, (sections, rows // 4, columns // 4), np.uint8)
-        stream.pseudo_labels = PseudoLabels(believed, 0, (4.0, 4.0), 0.35, 0.6)
+        pseudo_labels = PseudoLabels(believed, 0, (4.0, 4.0), 0.35, 0.6)
     run.method.train()
-    stream.wanted = run.method.wants(0.9)
-    batches = stream.batches(0)
     seconds = []
-    for _ in range(steps + 6):
+    for step in range(steps + 6):
         began = time.perf_counter()
-        source, target = next(batches)
+        source, target = stream.batch(step, pseudo_labels)
         run.method.step(source, target, 0.9)
         run.update_average()
         if arithmetic.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    batches.close()
+    stream.close()
     return seconds[6:]
 
 

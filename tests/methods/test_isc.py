@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mitoda.data.augmentation import augmentation_named
-from mitoda.data.pairs import BatchSettings, BatchStream, LabelledPairs, UnlabelledPairs
+from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
+from mitoda.data.sampling import BatchSettings, BatchStream
 from mitoda.methods import build_method
 from mitoda.methods.losses import SOURCE, domain_loss, probabilities
 from mitoda.volumes import open_labels, open_volume
@@ -88,4 +89,5 @@ def first_batches(real_data, half):
         BatchSettings(1, 256, augmentation_named("paper"), "minmax", seed=555),
         torch.device("cpu"),
     )
-    return stream.assemble(stream.read(0), 0)
+    with stream:
+        return stream.batch(0)

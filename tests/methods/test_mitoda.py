@@ -5,16 +5,9 @@ import pytest
 import torch
 
 from mitoda.data.augmentation import Augmentation, augmentation_named
-from mitoda.data.pairs import (
-    PseudoLabels,
-    UnlabelledBatch,
-    UnlabelledPairs,
-    read_batch,
-    seeded,
-    warp_batch,
-    warp_pseudo_labels,
-)
+from mitoda.data.pairs import PseudoLabels, UnlabelledBatch, UnlabelledPairs
 from mitoda.data.probability_volume import CoarseVolume
+from mitoda.data.sampling import read_batch, seeded, warp_batch, warp_pseudo_labels
 from mitoda.methods.losses import IGNORE
 from mitoda.training.pseudo_labels import ImageBoundary
 from mitoda.volumes import ArrayVolume

@@ -1,0 +1,264 @@
+"""Random batches of patches for training, read ahead by other threads.
+
+Reading touches the volume and runs on other threads; warping and changes of grey values follow with the same random
+generator. So a step's batch depends on the seed and the step alone, never on the scheduling of threads.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from mitoda.data.augmentation import (
+    Augmentation,
+    Window,
+    change_grey_values,
+    draw_displacement,
+    draw_window,
+    match_histogram,
+    normalise,
+    warp,
+)
+from mitoda.data.pairs import (
+    IGNORE,
+    LabelledBatch,
+    LabelledPairs,
+    Pairs,
+    PseudoLabels,
+    UnlabelledBatch,
+    UnlabelledPairs,
+    Wanted,
+)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The bounding box of a patch, read from both sections of a pair."""
+
+    images: np.ndarray
+    """(2, h, w) in the volume's dtype."""
+    labels: np.ndarray | None
+    """(2, h, w) in the labels' dtype."""
+    sections: tuple[int, int]
+    window: Window
+    corner: tuple[int, int]
+    """Row and column of its first pixel in the section."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What was read for a batch of one domain, and the generator of its further random numbers."""
+
+    crops: list[Crop]
+    generator: Generator
+
+
+def seeded(*numbers: int) -> Generator:
+    """Return a CPU generator whose seed mixes all the numbers."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def read_batch(
+    pairs: Pairs, batch_size: int, side: int, augmentation: Augmentation, generator: Generator
+) -> Draw:
+    """Draw pairs and windows, and read their bounding boxes."""
+    crops = []
+    for _ in range(batch_size):
+        one = _draw_source(pairs, generator)
+        shape = one.volume.shape[1:]
+        k = int(torch.randint(one.count, (), generator=generator))
+        window = draw_window(augmentation, generator, side, shape, one.scale)
+        rows, columns = window.bounds(shape)
+        sections = (k, k + one.stride)
+        images = np.stack([one.volume.read(section, rows, columns) for section in sections])
+        labels = None
+        if isinstance(one, LabelledPairs) and one.labels is not None:
+            labels = np.stack([one.labels.read(section, rows, columns) for section in sections])
+        crops.append(Crop(images, labels, sections, window, (rows.start, columns.start)))
+    return Draw(crops, generator)
+
+
+def _draw_source(pairs: Pairs, generator: Generator) -> Pairs:
+    """Draw one of several sources; a single one takes no random number."""
+    if not isinstance(pairs, LabelledPairs) or not pairs.others:
+        return pairs
+    every = pairs.every()
+    return every[int(torch.randint(len(every), (), generator=generator))]
+
+
+def warp_batch(draw: Draw, augmentation: Augmentation, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Interpolate the patches: raw grey values (B, 2, side, side), and label coverage if there are labels."""
+    images, coverage = [], []
+    for crop in draw.crops:
+        stacked = torch.from_numpy(crop.images.astype(np.float32)).to(device)
+        if crop.labels is not None:
+            labels = torch.from_numpy((crop.labels != 0).astype(np.float32)).to(device)
+            stacked = torch.cat([stacked, labels])
+        displacement = draw_displacement(augmentation, draw.generator, crop.window.side, device)
+        warped = warp(stacked, crop.window, crop.corner, displacement)
+        images.append(warped[:2])
+        if crop.labels is not None:
+            coverage.append(warped[2:].clamp(0, 1))
+    return torch.stack(images), torch.stack(coverage) if coverage else None
+
+
+def warp_pseudo_labels(draw: Draw, pseudo: PseudoLabels, grid: int, device: torch.device) -> Tensor:
+    """Cut pseudo labels for the patches of a draw, on the network's output grid: (B, 2, side/grid, side/grid), int64.
+
+    Probabilities are interpolated before they are cut into classes, so that boundaries keep their position between
+    grid pixels. Sections without pseudo labels are `IGNORE`.
+    """
+    found = []
+    for crop in draw.crops:
+        window = crop.window.on_grid(grid, pseudo.cell)
+        classes = torch.full((2, window.side, window.side), IGNORE, dtype=torch.int64, device=device)
+        for index, section in enumerate(crop.sections):
+            number = section - pseudo.first_section
+            if not 0 <= number < len(pseudo.probabilities):
+                continue
+            rows, columns = window.bounds(pseudo.probabilities.shape[1:])
+            part = torch.from_numpy(pseudo.probabilities[number, rows, columns].astype(np.float32) / 255)
+            warped = warp(part[None].to(device), window, (rows.start, columns.start))[0]
+            classes[index][warped < pseudo.low] = 0
+            classes[index][warped >= pseudo.high] = 1
+        found.append(classes)
+    return torch.stack(found)
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How batches are drawn."""
+
+    batch_size: int
+    side: int
+    """Pixels of the square patch at the working pixel size."""
+    augmentation: Augmentation
+    normalisation: str
+    """See `Backbone.normalisation`."""
+    histogram_matching: float = 0.0
+    """Share of steps in which the source takes the grey-value distribution of the target's patches."""
+    seed: int = 0
+    grid: int = 1
+    """Side of the network's output pixels in working pixels, for pseudo labels."""
+
+
+SOURCE, TARGET, MATCHING = range(3)
+"""What random numbers are for: each has its own seed at each step."""
+
+
+class BatchStream:
+    """Batches of source and target by step, read ahead by other threads; close it, or use it in a `with` statement.
+
+    Parameters
+    ----------
+    source, target : pairs or None
+        None if the domain is never used.
+    settings : BatchSettings
+    device : torch.device
+        Where the batches are made.
+    wants : callable
+        Tells which domains a step uses; the others are not read. For coming steps it may be a guess.
+    workers : int
+        Threads that read, at most two steps ahead each.
+    """
+
+    def __init__(
+        self,
+        source: LabelledPairs | None,
+        target: UnlabelledPairs | None,
+        settings: BatchSettings,
+        device: torch.device,
+        wants: Callable[[int], Wanted] = lambda step: Wanted(source=True, target=True),
+        workers: int = 2,
+    ) -> None:
+        self._pairs: tuple[Pairs | None, Pairs | None] = (source, target)
+        self._settings = settings
+        self._device = device
+        self._wants = wants
+        self._ahead = 2 * workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mitoda-read")
+        self._waiting: dict[tuple[int, int], Future[Draw]] = {}
+        """By step and domain."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def batch(
+        self, step: int, pseudo_labels: PseudoLabels | None = None
+    ) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
+        """Return the batches of a step; None for a domain it does not use.
+
+        Parameters
+        ----------
+        step : int
+            Steps are read ahead in ascending order.
+        pseudo_labels : PseudoLabels, optional
+            Target batches carry them.
+        """
+        for coming in range(step, step + self._ahead + 1):
+            self._read_ahead(coming)
+        used = self._used(step)
+        source, target = (
+            self._waiting.pop((step, d)).result() if used[d] else None for d in (SOURCE, TARGET)
+        )
+        self._waiting = {key: draw for key, draw in self._waiting.items() if key[0] > step}
+        return self._assemble(source, target, step, pseudo_labels)
+
+    def _used(self, step: int) -> tuple[bool, bool]:
+        """Whether source and target are read for a step."""
+        wanted = self._wants(step)
+        source, target = (pairs is not None for pairs in self._pairs)
+        return source and wanted.source, target and (wanted.target or (wanted.source and self._matches(step)))
+
+    def _matches(self, step: int) -> bool:
+        """Whether the source takes the grey values of the target at a step."""
+        share = self._settings.histogram_matching
+        return (
+            share > 0 and float(torch.rand((), generator=seeded(self._settings.seed, MATCHING, step))) < share
+        )
+
+    def _read_ahead(self, step: int) -> None:
+        """Start to read what a step uses."""
+        for domain, (pairs, used) in enumerate(zip(self._pairs, self._used(step), strict=True)):
+            if pairs is not None and used and (step, domain) not in self._waiting:
+                self._waiting[step, domain] = self._pool.submit(self._read, pairs, domain, step)
+
+    def _read(self, pairs: Pairs, domain: int, step: int) -> Draw:
+        s = self._settings
+        return read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
+
+    def _assemble(
+        self, source: Draw | None, target: Draw | None, step: int, pseudo_labels: PseudoLabels | None
+    ) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
+        """Warp patches and change their grey values."""
+        s = self._settings
+        labelled, unlabelled, raw = None, None, None
+        if target is not None:
+            raw, _ = warp_batch(target, s.augmentation, self._device)
+        if source is not None:
+            images, coverage = warp_batch(source, s.augmentation, self._device)
+            if raw is not None and self._matches(step):
+                images = match_histogram(images, raw)
+            images = change_grey_values(images, s.augmentation, source.generator)
+            if coverage is None:
+                raise ValueError("the source has no labels")
+            labelled = LabelledBatch(normalise(images, s.normalisation), coverage)
+        if target is not None and raw is not None and self._wants(step).target:
+            raw = change_grey_values(raw, s.augmentation, target.generator)
+            pseudo = None
+            if pseudo_labels is not None:
+                pseudo = warp_pseudo_labels(target, pseudo_labels, s.grid, self._device)
+            unlabelled = UnlabelledBatch(normalise(raw, s.normalisation), pseudo)
+        return labelled, unlabelled
