@@ -138,7 +138,9 @@ class FolderVolume:
         check_section(self, section)
         image = open_section(self.files[section])
         if image.shape[1:] != self.shape[1:] or image.dtype != self.dtype:
-            raise FileError(f"{image.name} has changed since the folder was opened; do not change it meanwhile")
+            raise FileError(
+                f"{image.name} has changed since the folder was opened; do not change it meanwhile"
+            )
         return image.read(0, rows, columns)
 
 

@@ -170,7 +170,9 @@ class TiffVolume:
         for index, page in enumerate(self._pages):
             segments = _segments(page)
             if len(segments) != math.prod(self._keyframe.chunked) or not all(map(all, segments)):
-                raise FileError(f"{self.name} is incomplete: page {index} has no data; copy or export it again")
+                raise FileError(
+                    f"{self.name} is incomplete: page {index} has no data; copy or export it again"
+                )
 
     def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
         """Return part of one section, writable; see `Volume.read`.
@@ -290,7 +292,9 @@ def _announced_pages(page: tifffile.TiffPage) -> int:
         lines = tifffile.tifffile.imagej_description_metadata(page.imagej_description or "")
         return max(int(lines.get(key, 0)) for key in ("images", "slices", "frames"))
     images = re.findall(r"<[^<>]*\bPixels\s[^<>]*>", page.description) if page.is_ome else []
-    return max((math.prod(map(int, re.findall(r'\bSize[ZCT]="(\d+)"', image))) for image in images), default=0)
+    return max(
+        (math.prod(map(int, re.findall(r'\bSize[ZCT]="(\d+)"', image))) for image in images), default=0
+    )
 
 
 def _truncated(name: str, found: int, announced: int) -> FileError:

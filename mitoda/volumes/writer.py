@@ -124,7 +124,9 @@ class SectionWriter:
         if self.compression not in ("zlib", "none"):
             raise InputError(f'compression is {self.compression!r}; it must be "zlib" or "none"')
         if not identity.isascii() or not identity.isprintable():
-            raise InputError(f"identity {identity!r} must be printable ASCII, because it is stored in a TIFF tag")
+            raise InputError(
+                f"identity {identity!r} must be printable ASCII, because it is stored in a TIFF tag"
+            )
         if SUFFIXES.get(path.suffix.lower()) != "TIFF":
             raise InputError(f"{path} would be written as TIFF; give it a name that ends in .tif or .tiff")
         if path.is_dir():
@@ -178,7 +180,9 @@ class SectionWriter:
                 description=None if self.written else imagej_description(self.shape, size, compressed),
                 metadata=None,
                 software=self.software,
-                resolution=None if size is None else (1 / size[2], 1 / size[1]),  # voxels per nanometre, x and y
+                resolution=None
+                if size is None
+                else (1 / size[2], 1 / size[1]),  # voxels per nanometre, x and y
                 resolutionunit="none",
                 compression="zlib" if compressed else None,
                 compressionargs={"level": ZLIB_LEVEL} if compressed else None,
@@ -198,7 +202,9 @@ class SectionWriter:
         if kind is None:
             self._finalize()
             return
-        with suppress(OSError):  # closing flushes, which fails again on a full disk; the first error says more
+        with suppress(
+            OSError
+        ):  # closing flushes, which fails again on a full disk; the first error says more
             self._file.close()
 
     def _finalize(self) -> None:
