@@ -11,7 +11,7 @@ import typer
 from mitoda.cli import app
 
 ROOT = Path(__file__).parent.parent
-READMES = ["README.md", "weights/README.md", "tests/benchmarks/README.md"]
+READMES = ["README.md", "weights/README.md", "tests/benchmarks/README.md", "mitoda/methods/README.md"]
 
 
 def commands() -> list[str]:
