@@ -1,14 +1,14 @@
-"""What the paper reports, in per cent: average precision, F1, MCC and IoU; None where a cell is empty.
+"""Scores that the paper reports, in per cent: average precision, F1, MCC and IoU; None where a cell is empty.
 
 Source: the comparison table and the ablation of Huang W. et al., Domain Adaptive Mitochondria Segmentation via
 Enforcing Inter-Section Consistency (DA-ISC), MICCAI 2022, doi:10.1007/978-3-031-16440-8_9, as shown on the
-authors' slides. Where the rows come from decides what may be compared:
+authors' slides. What may be compared depends on where the rows come from:
 
 * The rows of Oracle, NoAdapt and UALR on MitoEM are, to the third digit, those of UALR's own repository: another
   network (0.567 M parameters) and one figure over all pixels of the volume. DA-ISC's rows are means over sections.
-* The Lucchi rows with F1 and IoU alone are quoted from the DAMT-Net paper: a 2-D U-Net with test-time
-  augmentation and morphology. The paper's own network without adaptation, ablation (i), has 68.0 F1 on Subset1
-  where the NoAdapt row says 57.3.
+* The Lucchi rows with F1 and IoU alone are quoted from the DAMT-Net paper: a 2-D U-Net with test-time augmentation
+  and morphology. The paper's own network without adaptation, ablation (i), has 68.0 F1 on Subset1 where the NoAdapt
+  row says 57.3.
 * DA-ISC's published checkpoints were chosen by hand after a validation on the labelled test half every 500
   iterations; the last one of the logs is about 4 points lower on Subset1 (Dice 0.773).
 """
@@ -17,20 +17,9 @@ Cell = tuple[float | None, float | None, float | None, float | None]
 """Average precision, F1, MCC, IoU in per cent."""
 
 PAPER_ORDER = (
-    "oracle",
-    "source-only",
-    "y-net",
-    "dann",
-    "adaptsegnet",
-    "ualr",
-    "damt-net",
-    "da-vsn",
-    "isc",
-)
-"""The methods of the paper's table, in its order, by the names of `--methods`."""
-
-OURS = "mitoda"
-"""Listed after the paper's, where it exists."""
+    "oracle", "source-only", "y-net", "dann", "adaptsegnet", "ualr", "damt-net", "da-vsn", "isc",
+)  # fmt: skip
+"""The methods in the paper's table, in its order, by the names of `--methods`."""
 
 PUBLISHED: dict[str, dict[str, Cell]] = {
     "vnc3-lucchi-s1": {

@@ -1,61 +1,78 @@
-"""One method after another: trained or gone on with, scored, written down; what is done is never done again."""
+"""The benchmark runner: trains and scores one method after another; what is finished is never repeated.
 
+OUT/<task>/<method>-seed<k>/   the run folder of an entry, see `mitoda adapt`, with
+    score-<step>.json          scores of each checkpoint kept
+    score.json                 scores of the last weights; written last: with it the entry is finished
+"""
+
+import zlib
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from mitoda.benchmark.entry import Entry, Result, Selection, read_result, write_score
-from mitoda.benchmark.evaluation import score_weights
-from mitoda.benchmark.published import OURS, PAPER_ORDER
-from mitoda.benchmark.tasks import HeldOut, Task, open_held_out
+from mitoda.benchmark.table import Checkpoint, NamedScores, Result
+from mitoda.benchmark.tasks import BenchSettings, HeldOut, Task, open_held_out, plan_training, why_not
+from mitoda.data.geometry import component_limit
 from mitoda.errors import InputError, MitodaError
+from mitoda.evaluation.metrics import rank_mask, rank_section
 from mitoda.evaluation.scoring import ScoredSection, summarise
+from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.self_consistency import foreground_share, selection_scores
-from mitoda.methods import METHODS, Arithmetic, method_named
-from mitoda.methods.registry import NEED_RESIDUAL
-from mitoda.models.backbones import backbone_named
+from mitoda.inference.streaming import check_volume, predict_sections
+from mitoda.methods import Arithmetic
 from mitoda.models.device import choose_bfloat16
-from mitoda.models.weights import load_weights, read_info
+from mitoda.models.model import Model, load_model
+from mitoda.postprocessing.mask import MaskFinalizer
 from mitoda.training import loop as training
-from mitoda.training.domains import AdaptationPlan, Prepared, prepare
-from mitoda.training.loop import Finished
-from mitoda.training.settings import TrainingSettings
+from mitoda.training.domains import AdaptationPlan, Prepared, load_plan, prepare
+from mitoda.training.run_folder import RunFolder
+from mitoda.volumes.files import read_record, write_record
+
+INCIDENTAL = ("version", "dest", "workers", "checkpoint_minutes")
+"""Settings that may differ between two calls of `bench` for the same entry."""
 
 
 @dataclass(frozen=True)
-class BenchSettings:
-    """How a task is benched. What is None is the task's own."""
+class Entry:
+    """A method with a seed, and its folder."""
 
-    methods: tuple[str, ...]
-    seeds: int = 1
-    """Number of seeds: 0, 1, …"""
-    minutes: float | None = None
-    steps: int | None = None
-    patch: int | None = None
-    backbone: str = "compact"
-    """The same for every method."""
-    keep: int = 0
-    """Checkpoints to keep and score along each training, for the study of label-free selection."""
-    dest: str | None = None
-    """Where the fetched data sets lie."""
-    precision: str = "auto"
+    method: str
+    seed: int
+    run: RunFolder
+    plan: AdaptationPlan
 
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"--seeds is a number of seeds, at least 1; got {self.seeds}")
-        if not self.methods:
-            raise InputError("no method was given; give --methods all or a list such as isc,source-only")
-        if self.minutes is not None and self.steps is not None:
-            raise InputError("give the length of each training either as --steps or as --minutes")
-        for name in self.methods:
-            method_named(name)
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.run.path.name
+
+    def score_path(self, step: int | None = None) -> Path:
+        """Where the scores of a checkpoint are; None is the last weights."""
+        return self.run.path / ("score.json" if step is None else f"score-{step}.json")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is trained and scored."""
+        return self.score_path().is_file()
+
+    def logged_selection(self) -> dict[int, NamedScores]:
+        """Label-free scores in the log of the training, by step."""
+        return {
+            record["step"]: record["selection"] for record in self.run.read_log() if "selection" in record
+        }
+
+    def kept(self) -> dict[int, Path]:
+        """Checkpoints kept, by step, without those that the log does not have since the training was resumed."""
+        logged = self.logged_selection()
+        return {step: path for step, path in self.run.kept_weights().items() if step in logged or not logged}
 
 
 @dataclass(frozen=True)
 class Started:
-    """The training of an entry begins, or goes on."""
+    """The training of an entry starts or resumes; its own events follow."""
 
     entry: Entry
     position: int
@@ -65,20 +82,12 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Something happened in a training."""
-
-    entry: Entry
-    event: training.Event
-
-
-@dataclass(frozen=True)
 class ScoringSection:
-    """One more section of the held-out half is scored."""
+    """One more section of the held-out volume is scored."""
 
     entry: Entry
-    step: int | None
-    """Of the checkpoint; None for the last weights."""
+    step: int
+    """Of the checkpoint."""
     section: int
     sections: int
 
@@ -90,7 +99,7 @@ class Scored:
     entry: Entry
     result: Result
     known: bool
-    """It was finished before."""
+    """Whether an earlier call finished it."""
 
 
 @dataclass(frozen=True)
@@ -103,98 +112,13 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Failed:
-    """An entry broke off, its training diverged for instance; the others go on."""
+    """An entry failed, for example because its training diverged; the others go on."""
 
     entry: Entry
     reason: str
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """The person stopped; the same call goes on here."""
-
-    entry: Entry
-
-
-Event = Started | Trained | ScoringSection | Scored | Skipped | Failed | Stopped
-
-
-def choose_methods(text: str) -> tuple[str, ...]:
-    """Read `--methods`: a list with commas, or `all` for those of the paper's table that exist, then mitoda's.
-
-    Raises
-    ------
-    InputError
-        If a name is unknown.
-    """
-    if text.strip() == "all":
-        return tuple(name for name in (*PAPER_ORDER, OURS) if name in METHODS)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        method_named(name)
-    return tuple(dict.fromkeys(names))
-
-
-def plan_entries(task: Task, settings: BenchSettings, folder: Path) -> tuple[list[Entry], list[Skipped]]:
-    """List what is to be trained, all methods of one seed before the next seed; and what cannot be."""
-    reasons = {method: _why_not(task, settings, method) for method in settings.methods}
-    skipped = [Skipped(method, reason) for method, reason in reasons.items() if reason]
-    runnable = [method for method, reason in reasons.items() if not reason]
-    entries = [
-        Entry(
-            method,
-            seed,
-            folder / task.name / f"{method}-seed{seed}",
-            plan_of(task, settings, method, seed),
-        )
-        for seed in range(settings.seeds)
-        for method in runnable
-    ]
-    return entries, skipped
-
-
-def _why_not(task: Task, settings: BenchSettings, method: str) -> str:
-    """Why a method cannot be benched on a task; empty where it can."""
-    if method in NEED_RESIDUAL and not backbone_named(settings.backbone).has_residual:
-        return f"it needs the residual of a pair, which the backbone '{settings.backbone}' does not predict"
-    if method_named(method)[0].labels_from != "target" or task.target_labelled is not None:
-        return ""
-    if task.is_transductive:
-        return "it would learn from the labels it is scored on; give a held-out volume with --test"
-    return f"it learns from labels of the adaptation half, and {task.target} has none here"
-
-
-def length_of(task: Task, settings: BenchSettings) -> tuple[int | None, float | None]:
-    """Steps or minutes of each training: the person's, or the task's own."""
-    if settings.minutes is None and settings.steps is None:
-        return task.steps, task.minutes
-    return settings.steps, settings.minutes
-
-
-def plan_of(task: Task, settings: BenchSettings, method: str, seed: int) -> AdaptationPlan:
-    """Say how one method is trained: the same for all but in the method itself."""
-    steps, minutes = length_of(task, settings)
-    target = task.target
-    if method_named(method)[0].labels_from == "target":
-        target = task.target_labelled or task.target
-    return AdaptationPlan(
-        source=task.source,
-        target=target,
-        training=TrainingSettings(
-            method=method,
-            backbone=settings.backbone,
-            steps=steps,
-            minutes=minutes,
-            patch=settings.patch or task.patch,
-            ema_decay=task.ema_decay,
-            seed=seed,
-            keep=settings.keep,
-        ),
-        source_voxel_size=task.source_voxel_size,
-        target_voxel_size=task.target_voxel_size,
-        dest=settings.dest,
-        precision=settings.precision,
-    )
+Event = Started | training.Event | ScoringSection | Scored | Skipped | Failed
 
 
 def run_bench(
@@ -207,112 +131,209 @@ def run_bench(
 ) -> Iterator[Event]:
     """Train and score every method on a task, one after another, and yield what happens.
 
-    Labels of the held-out half are read in scoring only. What can be refused is refused before the first training.
+    Labels of the held-out volume are read for scoring only. Whatever can be refused is refused before the first
+    training.
 
     Parameters
     ----------
     folder : Path
-        Of all benches; entries lie in `folder/<task>/<method>-seed<k>`. A finished entry is read, not repeated; an
-        interrupted training is gone on with.
+        Of all benchmarks. A finished entry is read, not repeated; an interrupted training is resumed.
     should_stop : callable
-        True saves the training under way and ends.
+        True saves the current training and ends.
 
     Raises
     ------
     FileError, InputError
-        If a volume or its labels are missing, or an entry lies there that was made with other settings.
+        If a volume or its labels are missing, or an entry in the folder was made with other settings.
     """
     held_out = open_held_out(task, settings.dest)
-    entries, skipped = plan_entries(task, settings, folder)
+    reasons = {method: why_not(task, settings, method) for method in settings.methods}
+    entries = [
+        Entry(
+            method,
+            seed,
+            RunFolder(folder / task.name / f"{method}-seed{seed}"),
+            plan_training(task, settings, method, seed),
+        )
+        for seed in range(settings.seeds)
+        for method in settings.methods
+        if not reasons[method]
+    ]
     for entry in entries:
-        entry.check()
+        _check_settings(entry)
         if not entry.is_finished:
             prepare(entry.plan)
-    yield from skipped
+    yield from (Skipped(method, reason) for method, reason in reasons.items() if reason)
     for position, entry in enumerate(entries, 1):
-        if entry.is_finished:
-            yield Scored(entry, read_result(entry, task), known=True)
-            continue
-        if should_stop():
-            yield Stopped(entry)
-            return
-        try:
-            resumed = entry.is_begun
-            yield Started(entry, position, len(entries), resumed)
-            prepared = prepare(entry.plan)
-            finished = yield from _train(entry, prepared, device, resumed, should_stop)
-            if not finished.complete:
-                yield Stopped(entry)
+        known = entry.is_finished
+        if not known:
+            if should_stop():
                 return
-            yield from _score(entry, task, prepared, held_out, device)
-        except MitodaError as error:
-            yield Failed(entry, str(error))
-            continue
-        yield Scored(entry, read_result(entry, task), known=False)
+            try:
+                yield Started(entry, position, len(entries), entry.run.can_resume)
+                prepared = prepare(entry.plan)
+                finished = yield from _train(entry, prepared, device, should_stop)
+                if not finished.complete:
+                    return
+                yield from _score(entry, task, prepared, held_out, device)
+            except MitodaError as error:
+                yield Failed(entry, str(error))
+                continue
+        yield Scored(entry, read_result(entry, task), known)
+
+
+def _check_settings(entry: Entry) -> None:
+    """Refuse a folder that holds this entry made with other settings."""
+
+    def flat(plan: AdaptationPlan) -> dict[str, object]:
+        values = asdict(plan)
+        values |= values.pop("training")
+        return {name: value for name, value in values.items() if name not in INCIDENTAL}
+
+    if not entry.run.plan.is_file():
+        return
+    found, wanted = flat(load_plan(entry.run)), flat(entry.plan)
+    for name in [name for name in wanted if found.get(name) != wanted[name]]:
+        raise InputError(
+            f"{entry.run.path} was made with {name} {found.get(name)}, now it is {wanted[name]}; give the same "
+            "settings again, or another folder with --out"
+        )
 
 
 def _train(
-    entry: Entry, prepared: Prepared, device: torch.device, resume: bool, should_stop: Callable[[], bool]
-) -> Generator[Event, None, Finished]:
-    """Train an entry to its end, from where it is; return the last event."""
+    entry: Entry, prepared: Prepared, device: torch.device, should_stop: Callable[[], bool]
+) -> Generator[Event, None, training.Finished]:
+    """Train an entry to its end, from its last checkpoint; return the last event."""
+    resume = entry.run.can_resume
     if not resume:
-        entry.begin()
+        entry.run.path.mkdir(parents=True, exist_ok=True)
+        for path in entry.run.path.glob("score*.json"):
+            path.unlink()
+        entry.run.remove_run()
+        entry.plan.save(entry.run)
     plan = entry.plan
-    bfloat16 = choose_bfloat16(plan.precision, device)
     events = training.adapt(
         plan.training,
         prepared.source,
         prepared.target,
         entry.run,
         prepared.info,
-        Arithmetic(device, bfloat16),
+        Arithmetic(device, choose_bfloat16(plan.precision, device)),
         start=prepared.start,
         resume=resume,
         should_stop=should_stop,
     )
     for event in events:
-        yield Trained(entry, event)
-        if isinstance(event, Finished):
+        yield event
+        if isinstance(event, training.Finished):
             return event
-    raise RuntimeError("the training ended without an end")
+    raise RuntimeError("training stopped without a `Finished` event")
 
 
 def _score(
     entry: Entry, task: Task, prepared: Prepared, held_out: HeldOut, device: torch.device
 ) -> Iterator[Event]:
-    """Score the checkpoints kept that are not scored yet, then the last weights."""
-    logged = entry.logged_selection()
-    waiting: dict[int | None, Path] = {
-        step: path for step, path in entry.kept().items() if not entry.score_path(step).is_file()
-    }
-    waiting[None] = entry.run.weights
-    for step, weights in waiting.items():
-        info = read_info(weights)
+    """Score the checkpoints kept that have no scores yet, then the last weights."""
+    files = {entry.score_path(step): weights for step, weights in entry.kept().items()}
+    files = {path: weights for path, weights in files.items() if not path.is_file()}
+    for path, weights in (files | {entry.score_path(): entry.run.weights}).items():
+        model = load_model(weights, device)
+        info = model.info
         scored = []
-        for section in score_weights(weights, held_out, device):
+        for section in score_sections(model, held_out):
             scored.append(section)
-            yield ScoringSection(entry, step, section.section, held_out.volume.shape[0])
-        selection = logged.get(info.steps) or _select(weights, prepared, device)
-        _write(entry, task, step, scored, selection)
+            yield ScoringSection(entry, info.steps, section.section, held_out.volume.shape[0])
+        selection = entry.logged_selection().get(info.steps) or selection_scores(
+            model.network,
+            model.backbone,
+            prepared.target,
+            device,
+            source_foreground=foreground_share(prepared.source),
+            bfloat16=model.bfloat16,
+        )
+        content = {
+            "task": task.name,
+            "test": [task.test, task.labels],
+            "method": entry.method,
+            "seed": entry.seed,
+            "step": info.steps,
+            "seconds": info.seconds,
+            "weights": asdict(info),
+            "selection": selection,
+            "score": summarise(scored, "probability", info.threshold).to_dict(),
+        }
+        write_record(path, content)
 
 
-def _write(
-    entry: Entry, task: Task, step: int | None, scored: list[ScoredSection], selection: Selection
-) -> None:
-    info = read_info(entry.run.weights if step is None else entry.kept()[step])
-    score = summarise(scored, "probability", info.threshold)
-    about = {"step": info.steps, "seconds": info.seconds, "weights": asdict(info)}
-    write_score(entry, task, step, score, selection, about)
+def score_sections(model: Model, held_out: HeldOut) -> Iterator[ScoredSection]:
+    """Yield the score of each section, of the mask that `mitoda segment` writes by default; no file is written.
 
-
-def _select(weights: Path, prepared: Prepared, device: torch.device) -> Selection:
-    """Label-free scores of weights for which the training logged none."""
-    network, info = load_weights(weights)
-    return selection_scores(
-        network.to(device),
-        backbone_named(info.backbone),
-        prepared.target,
-        device,
-        source_foreground=foreground_share(prepared.source),
-        bfloat16=choose_bfloat16("auto", device),
+    Average precision is of the probabilities. Sections wait, compressed, until the last one is predicted, because a
+    component may end there.
+    """
+    info, volume = model.info, held_out.volume
+    settings = InferenceSettings(smoothing=info.smoothing, bfloat16=model.bfloat16)
+    predicted = predict_sections(
+        model.network, model.backbone, model.geometry, volume, settings, model.device
     )
+    voxel_size = check_volume(volume)
+    smallest = component_limit(info.smallest, voxel_size, volume.shape[0])
+    finalizer = MaskFinalizer(info.threshold, smallest, info.snap, voxel_size)
+    packed: list[tuple[bytes, ScoredSection]] = []
+    for section, probability in enumerate(predicted):
+        pending = finalizer.pending(probability)
+        finalizer.add(pending, volume.read(section) if finalizer.needs_images else None)
+        label, seen = _label_of(held_out, section)
+        score, ranking = rank_section(probability[seen], label[seen], info.threshold, "probability")
+        packed.append((zlib.compress(pending.tobytes(), 1), ScoredSection(section, score, ranking)))
+    for content, scored in packed:
+        pending = np.frombuffer(zlib.decompress(content), np.uint8).reshape(volume.shape[1:])
+        mask = finalizer.finalize(scored.section, pending)
+        label, seen = _label_of(held_out, scored.section)
+        at_threshold, _ = rank_mask(mask[seen], label[seen] != 0)
+        yield replace(scored, score=replace(scored.score, confusion=at_threshold.confusion))
+
+
+def _label_of(held_out: HeldOut, section: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of a section, and where they are scored."""
+    label = held_out.labels.read(section)
+    if held_out.ignore is None:
+        return label, np.ones(label.shape, bool)
+    return label, held_out.ignore.read(section) == 0
+
+
+@dataclass(frozen=True)
+class _Means:
+    mean: NamedScores
+    pooled: NamedScores
+
+
+@dataclass(frozen=True)
+class _ScoreFile:
+    """What is read back from a score file."""
+
+    test: tuple[str, str | None]
+    step: int
+    seconds: float
+    selection: NamedScores
+    score: _Means
+
+
+def read_result(entry: Entry, task: Task) -> Result:
+    """Read the scores of a finished entry.
+
+    Raises
+    ------
+    FileError, InputError
+        If a file is damaged, or has scores on another volume.
+    """
+    paths = [entry.score_path(), *(entry.score_path(step) for step in entry.kept())]
+    files = [read_record(path, _ScoreFile) for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if file.test != (task.test, task.labels):
+            raise InputError(
+                f"{path} has scores on {file.test[0]} with labels {file.test[1]}, but this task is scored on "
+                f"{task.test} with labels {task.labels}; give another folder with --out"
+            )
+    last, *kept = (Checkpoint(file.step, **asdict(file.score), selection=file.selection) for file in files)
+    return Result(entry.method, entry.seed, files[0].seconds, last, tuple(kept))

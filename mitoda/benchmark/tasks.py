@@ -1,11 +1,17 @@
-"""What is benched: a labelled source, a target half to adapt to, and a held-out half with labels to score on."""
+"""Benchmark tasks: a labelled source, a target to adapt to, and a held-out volume with labels to score on."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mitoda.benchmark.published import PAPER_ORDER
 from mitoda.datasets import is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
+from mitoda.methods import METHODS, method_named
+from mitoda.methods.registry import NEED_RESIDUAL
+from mitoda.models.backbones import backbone_named
 from mitoda.synthetic import SOURCE, TARGET, PhantomDomain, draw_phantom
+from mitoda.training.domains import AdaptationPlan
+from mitoda.training.settings import TrainingSettings
 from mitoda.volumes import Volume, VoxelSize, open_labels, open_volume, write_sections
 
 PHANTOM = "phantom"
@@ -26,25 +32,25 @@ class Task:
     source: str
     """With labels: a data set, or IMAGES:LABELS."""
     target: str
-    """The half that is adapted to; its labels are not opened."""
+    """The volume that is adapted to; its labels are not opened."""
     test: str
-    """The half that is scored."""
+    """The volume that is scored."""
     labels: str | None = None
     """Labels of `test`; None takes those fetched with it."""
     target_labelled: str | None = None
-    """The adaptation half with its labels, for the oracle alone; None where there are none."""
+    """`target` with its labels, for the oracle alone; None where there are none."""
     source_voxel_size: VoxelSize | None = None
     target_voxel_size: VoxelSize | None = None
-    """Of `target` and `test`, nanometres; None is read from table or metadata."""
+    """Of `target` and `test`, in nanometres; None is read from the catalogue or the metadata."""
     minutes: float | None = 30.0
-    """Length of a training unless the person gives one; where None, `steps`."""
+    """Default length of a training; where None, `steps`."""
     steps: int | None = None
     patch: int = 512
     ema_decay: float = 0.995
 
     @property
     def is_transductive(self) -> bool:
-        """Whether the images scored are those adapted to."""
+        """Whether the images that are scored are those adapted to."""
         return self.test == self.target
 
 
@@ -53,89 +59,118 @@ TASKS: dict[str, Task] = {
     "vnc3-lucchi-s2": Task("vnc3-lucchi-s2", "vnc3", "lucchi:testing", "lucchi:training"),
     "mitoem-r-h": Task("mitoem-r-h", "mitoem-r:training", "mitoem-h:training", "mitoem-h:validation"),
     "mitoem-h-r": Task("mitoem-h-r", "mitoem-h:training", "mitoem-r:training", "mitoem-r:validation"),
-    PHANTOM: Task(
-        PHANTOM,
-        source="source.tif:source_mask.tif",
-        target="target.tif",
-        test="test.tif",
-        labels="test_mask.tif",
-        target_labelled="target.tif:target_mask.tif",
-        minutes=None,
-        steps=80,
-        patch=192,
-        ema_decay=0.95,
-    ),
 }
-"""The tasks by name. Paths of `phantom` are relative to where it is drawn, see `draw_volumes`."""
+"""Tasks on fetched data sets; `phantom` is drawn, see `find_task`."""
 
 
-def find_task(name: str, folder: Path, dest: str | None = None) -> Task:
-    """Return a task by name; volumes that are drawn are drawn into `folder`, once.
+@dataclass(frozen=True)
+class BenchSettings:
+    """How a task is benchmarked. Where a value is None, the task's own is used."""
+
+    methods: tuple[str, ...]
+    seeds: int = 1
+    """Number of seeds: 0, 1, …"""
+    minutes: float | None = None
+    steps: int | None = None
+    patch: int | None = None
+    backbone: str = "compact"
+    """The same for every method."""
+    keep: int = 0
+    """Number of checkpoints to keep and score along each training, to study label-free selection."""
+    dest: str | None = None
+    """Folder of the fetched data sets; None is the default one."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"--seeds is a number of seeds, at least 1; got {self.seeds}")
+        if not self.methods:
+            raise InputError("no method was given; give --methods all or a list such as isc,source-only")
+        if self.minutes is not None and self.steps is not None:
+            raise InputError("give the length of each training either as --steps or as --minutes")
+        for name in self.methods:
+            method_named(name)
+
+    def length(self, task: Task) -> tuple[int | None, float | None]:
+        """Steps or minutes of each training."""
+        if self.minutes is None and self.steps is None:
+            return task.steps, task.minutes
+        return self.steps, self.minutes
+
+
+def choose_methods(text: str) -> tuple[str, ...]:
+    """Read `--methods`: names separated by commas, or `all` for the paper's and then mitoda.
 
     Raises
     ------
     InputError
-        If there is none of that name; the message lists those there are.
+        If a name is unknown.
     """
+    if text.strip() == "all":
+        return tuple(name for name in (*PAPER_ORDER, "mitoda") if name in METHODS)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        method_named(name)
+    return tuple(dict.fromkeys(names))
+
+
+def find_task(name: str, folder: Path, dest: str | None = None) -> Task:
+    """Return a task by name; the volumes of `phantom` are drawn into `folder` unless they are there.
+
+    Raises
+    ------
+    InputError
+        If there is no such task; the message lists the tasks.
+    """
+    if name == PHANTOM:
+        return _draw_task(folder.absolute())
     if name not in TASKS:
         raise InputError(
-            f"there is no task '{name}'; choose one of {', '.join(TASKS)}, or give your own volumes with "
+            f"there is no task '{name}'; choose one of {', '.join((*TASKS, PHANTOM))}, or give your own volumes with "
             "--source, --target and --labels"
         )
-    task = TASKS[name]
-    if name == PHANTOM:
-        return draw_volumes(task, folder)
-    return _with_oracle(task, dest)
+    return _with_oracle(TASKS[name], dest)
 
 
 def own_task(
     source: str,
     target: str,
     labels: str,
-    *,
     test: str | None = None,
-    name: str = "own",
     source_voxel_size: VoxelSize | None = None,
     target_voxel_size: VoxelSize | None = None,
     dest: str | None = None,
 ) -> Task:
-    """Make a task of a person's volumes.
+    """Make a task of one's own volumes.
 
     Parameters
     ----------
     labels : str
-        A path, or a fetched data set whose labels are meant; of `test`.
+        Labels of `test`: a path, or a fetched data set that has labels.
     test : str, optional
         The held-out volume; by default the target itself, scored where it was adapted.
     """
-    if is_dataset_spec(labels) and not Path(labels).exists():
-        split = resolve(labels, dest)
-        if split.mask is None:
-            raise FileError(f"{labels} has no labels here; give the path of a mask with --labels")
-        labels = str(split.mask)
-    task = Task(
-        name,
-        source,
-        target,
-        test or target,
-        labels,
-        source_voxel_size=source_voxel_size,
-        target_voxel_size=target_voxel_size,
-    )
+    if _is_fetched(labels):
+        mask = resolve(labels, dest).mask
+        if mask is None:
+            raise FileError(f"{labels} was fetched without labels; give the path of a mask with --labels")
+        labels = str(mask)
+    task = Task("own", source, target, test or target, labels, None, source_voxel_size, target_voxel_size)
     return task if task.is_transductive else _with_oracle(task, dest)
 
 
+def _is_fetched(spec: str) -> bool:
+    return is_dataset_spec(spec) and not Path(spec).exists()
+
+
 def _with_oracle(task: Task, dest: str | None) -> Task:
-    """Let the oracle learn from the adaptation half's labels, if they were fetched with it."""
-    if not is_dataset_spec(task.target) or Path(task.target).exists():
-        return task
-    has_labels = resolve(task.target, dest).mask is not None
-    return replace(task, target_labelled=task.target) if has_labels else task
+    """Let the oracle learn from the target's labels, if they were fetched with it."""
+    if _is_fetched(task.target) and resolve(task.target, dest).mask is not None:
+        return replace(task, target_labelled=task.target)
+    return task
 
 
-def draw_volumes(task: Task, folder: Path) -> Task:
-    """Draw the volumes of `phantom` into a folder, unless they are there; return the task with their paths."""
-    folder = folder.absolute()
+def _draw_task(folder: Path) -> Task:
+    """Draw the volumes of `phantom` into a folder, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, (name, (domain, shape)) in enumerate(PHANTOM_VOLUMES.items()):
         paths = folder / f"{name}.tif", folder / f"{name}_mask.tif"
@@ -143,17 +178,17 @@ def draw_volumes(task: Task, folder: Path) -> Task:
             continue
         for path, array in zip(paths, draw_phantom(domain, shape, PHANTOM_SEED + index), strict=True):
             write_sections(path, array, array.shape, array.dtype, domain.voxel_size, overwrite=True)
-
-    def placed(spec: str) -> str:
-        return ":".join(str(folder / part) for part in spec.split(":"))
-
-    return replace(
-        task,
-        source=placed(task.source),
-        target=placed(task.target),
-        test=placed(task.test),
-        labels=placed(task.labels or ""),
-        target_labelled=placed(task.target_labelled or ""),
+    return Task(
+        PHANTOM,
+        source=f"{folder / 'source.tif'}:{folder / 'source_mask.tif'}",
+        target=str(folder / "target.tif"),
+        test=str(folder / "test.tif"),
+        labels=str(folder / "test_mask.tif"),
+        target_labelled=f"{folder / 'target.tif'}:{folder / 'target_mask.tif'}",
+        minutes=None,
+        steps=80,
+        patch=192,
+        ema_decay=0.95,
     )
 
 
@@ -164,7 +199,7 @@ class HeldOut:
     volume: Volume
     labels: Volume
     ignore: Volume | None
-    """Where it is not 0, pixels are not scored."""
+    """Pixels that are not 0 here are not scored."""
 
 
 def open_held_out(task: Task, dest: str | None = None) -> HeldOut:
@@ -172,23 +207,19 @@ def open_held_out(task: Task, dest: str | None = None) -> HeldOut:
 
     Raises
     ------
-    FileError
-        If there are no labels; the message says which and what to do.
+    FileError, InputError
+        If there are no labels or their shape differs; the message says what to do.
     """
-    ignore = None
-    if is_dataset_spec(task.test) and not Path(task.test).exists():
-        split = resolve(task.test, dest)
-        voxel_size = task.target_voxel_size or split.voxel_size
-        volume = open_volume(split.volume, voxel_size=voxel_size)
-        mask = Path(task.labels) if task.labels is not None else split.mask
-        ignore = open_labels(split.ignore) if split.ignore is not None else None
-        if mask is None:
-            raise FileError(_no_labels(task))
+    split = resolve(task.test, dest) if _is_fetched(task.test) else None
+    fetched = None if split is None else split.mask
+    mask = fetched if task.labels is None else Path(task.labels)
+    if mask is None:
+        raise FileError(_no_labels(task))
+    if split is None:
+        volume, ignore = open_volume(task.test, voxel_size=task.target_voxel_size), None
     else:
-        volume = open_volume(task.test, voxel_size=task.target_voxel_size)
-        if task.labels is None:
-            raise FileError(_no_labels(task))
-        mask = Path(task.labels)
+        volume = open_volume(split.volume, voxel_size=task.target_voxel_size or split.voxel_size)
+        ignore = None if split.ignore is None else open_labels(split.ignore)
     labels = open_labels(mask)
     if labels.shape != volume.shape:
         raise InputError(
@@ -201,8 +232,42 @@ def open_held_out(task: Task, dest: str | None = None) -> HeldOut:
 def _no_labels(task: Task) -> str:
     name = task.test.partition(":")[0]
     others = [other for other in TASKS.values() if other.target == task.test and other.name != task.name]
-    instead = f", or bench {others[0].name}, which is scored on {others[0].test}" if others else ""
+    instead = f", or run {others[0].name}, which is scored on {others[0].test}" if others else ""
     return (
         f"{task.test} has no labels here, so {task.name} cannot be scored and nothing was trained; fetch it with "
         f"its labels (mitoda fetch {name} --from DIR){instead}"
+    )
+
+
+def why_not(task: Task, settings: BenchSettings, method: str) -> str:
+    """Why a method cannot run on a task; empty where it can."""
+    if method in NEED_RESIDUAL and not backbone_named(settings.backbone).has_residual:
+        return f"it needs the residual of a pair, which the backbone '{settings.backbone}' does not predict"
+    if method_named(method)[0].labels_from != "target" or task.target_labelled is not None:
+        return ""
+    if task.is_transductive:
+        return "it would learn from the labels it is scored on; give a held-out volume with --test"
+    return f"it learns from labels of the target, and {task.target} has no labels here"
+
+
+def plan_training(task: Task, settings: BenchSettings, method: str, seed: int) -> AdaptationPlan:
+    """Plan one training: the same for all methods except for the method itself."""
+    steps, minutes = settings.length(task)
+    oracle = method_named(method)[0].labels_from == "target"
+    return AdaptationPlan(
+        source=task.source,
+        target=task.target_labelled or task.target if oracle else task.target,
+        training=TrainingSettings(
+            method=method,
+            backbone=settings.backbone,
+            steps=steps,
+            minutes=minutes,
+            patch=settings.patch or task.patch,
+            ema_decay=task.ema_decay,
+            seed=seed,
+            keep=settings.keep,
+        ),
+        source_voxel_size=task.source_voxel_size,
+        target_voxel_size=task.target_voxel_size,
+        dest=settings.dest,
     )

@@ -8,9 +8,9 @@ from mitoda.cli.terminal import stdout
 
 
 def weights(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the list.")] = False,
 ) -> None:
-    """List the bundled weights: what they learnt from, on which terms, at which voxel size."""
+    """List the weights that come with mitoda: training data and their licence, voxel size, measured scores."""
     import json
     from dataclasses import asdict
 
@@ -21,10 +21,10 @@ def weights(
         typer.echo(json.dumps({name: asdict(info) for name, info in found.items()}, indent=2))
         return
     for name, info in found.items():
-        stdout.print(f"[bold]{name}[/bold]{' (the default of segment)' if name == DEFAULT_WEIGHTS else ''}")
+        stdout.print(f"[bold]{name}[/bold]{' (default)' if name == DEFAULT_WEIGHTS else ''}")
         facts = {
             "method": f"{info.method} on {info.backbone}, {info.steps} steps in {info.seconds / 60:.0f} minutes",
-            "learnt from": f"{info.source} → {info.target}" if info.target else info.source,
+            "trained on": f"{info.source} → {info.target}" if info.target else info.source,
             "pixel": f"{info.pixel[0]:g} × {info.pixel[1]:g} nm, pairs {info.spacing:g} nm apart",
             "licence": info.licence,
             **info.notes,

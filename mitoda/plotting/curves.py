@@ -70,13 +70,13 @@ def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
 
 @dataclass(frozen=True)
 class Bar:
-    """Scores of one method in per cent; NaN where there is none."""
+    """Scores of one method in per cent; None where there is none."""
 
     name: str
-    value: float
-    spread: float
-    """Half the length of the error bar; NaN draws none."""
-    reference: float
+    value: float | None
+    spread: float | None
+    """Half the length of the error bar."""
+    reference: float | None
 
 
 def bar_figure(bars: Sequence[Bar], title: str) -> "Figure":
@@ -85,16 +85,15 @@ def bar_figure(bars: Sequence[Bar], title: str) -> "Figure":
         raise InputError("there are no bars to draw; expected one or more")
     figure, axes = _figure(8.0, 1.2 + 0.45 * len(bars))
     rows = np.arange(len(bars))
-    none = [math.nan] * len(bars)
-    for offset, label, colour, values, spreads in (
-        (-0.2, "measured", COLOURS[0], [bar.value for bar in bars], [bar.spread for bar in bars]),
-        (0.2, "paper", COLOURS[4], [bar.reference for bar in bars], none),
+    for offset, label, colour, numbers in (
+        (-0.2, "measured", COLOURS[0], [(bar.value, bar.spread) for bar in bars]),
+        (0.2, "paper", COLOURS[4], [(bar.reference, None) for bar in bars]),
     ):
-        lengths, errors = np.nan_to_num(values), np.nan_to_num(spreads)
+        lengths, errors = np.array([(value or 0.0, spread or 0.0) for value, spread in numbers]).T
         drawn = axes.barh(rows + offset, lengths, 0.38, color=colour, label=label, xerr=errors)
         texts = [
-            "none" if math.isnan(value) else f"{value:.1f}" + (f" ± {spread:.1f}" if spread > 0 else "")
-            for value, spread in zip(values, spreads, strict=True)
+            "none" if value is None else f"{value:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+            for value, spread in numbers
         ]
         axes.bar_label(drawn, texts, padding=4, fontsize="small")
     axes.set_yticks(rows, [bar.name for bar in bars])

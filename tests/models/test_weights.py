@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mitoda.benchmark.evaluation import score_weights
+from mitoda.benchmark.runner import score_sections
 from mitoda.benchmark.tasks import HeldOut
 from mitoda.errors import FileError
 from mitoda.models.backbones import build_network
+from mitoda.models.model import load_model
 from mitoda.models.weights import (
     DEFAULT_WEIGHTS,
     FORMAT,
@@ -254,6 +255,6 @@ def test_pretrained_weights_reproduce_their_measured_scores(name, sections, scor
         ArrayVolume(np.stack([v.read(k) for k in range(165)[sections]]), (5.0, 5.0, 5.0))
         for v in (volume, truth)
     )
-    results = score_weights(find_weights(name), HeldOut(images, labels, None), torch.device("cpu"))
+    results = score_sections(load_model(name, "cpu"), HeldOut(images, labels, None))
     found = [result.score.f1 for result in results][scored]
     assert np.mean(found) == pytest.approx(noted_f1(read_info(find_weights(name))), abs=tolerance)

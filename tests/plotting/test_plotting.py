@@ -135,7 +135,7 @@ def test_twelve_curves_can_be_told_apart():
 
 def test_bars_are_as_long_as_their_numbers():
     """What does not exist has no bar and is marked as none; a spread is written beside its value."""
-    bars = [Bar("isc", 50.0, math.nan, 25.0), Bar("dann", math.nan, math.nan, 75.0), Bar("ours", 90, 1.5, 80)]
+    bars = [Bar("isc", 50.0, None, 25.0), Bar("dann", None, None, 75.0), Bar("ours", 90, 1.5, 80)]
     (axes,) = bar_figure(bars, "F1").axes
     assert [bar.get_width() for bar in axes.patches] == [50.0, 0.0, 90.0, 25.0, 75.0, 80.0]
     assert [text.get_text() for text in axes.texts] == ["50.0", "none", "90.0 ± 1.5", "25.0", "75.0", "80.0"]
