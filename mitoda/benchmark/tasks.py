@@ -267,6 +267,7 @@ def plan_training(task: Task, settings: BenchSettings, method: str, seed: int) -
             seed=seed,
             keep=settings.keep,
         ),
+        start=None,  # from scratch, so that no score depends on what other weights were trained on
         source_voxel_size=task.source_voxel_size,
         target_voxel_size=task.target_voxel_size,
         dest=settings.dest,
