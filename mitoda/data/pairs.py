@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
+from mitoda.data.painted import PaintedLabels
 from mitoda.errors import InputError
 from mitoda.volumes import Volume
 
@@ -60,6 +62,23 @@ class LabelledPairs(Pairs):
 
 
 @dataclass(frozen=True)
+class PaintedPairs(LabelledPairs):
+    """Pairs of which a few places are labelled: `labels` is a `PaintedLabels`."""
+
+    @property
+    def painted(self) -> PaintedLabels:
+        """The labels."""
+        if not isinstance(self.labels, PaintedLabels):
+            raise TypeError(f"labels are {type(self.labels).__name__}; expected PaintedLabels")
+        return self.labels
+
+    def first_sections(self) -> list[int]:
+        """First section of every pair of which a section is painted."""
+        firsts = {k - shift for k in self.painted.index for shift in (0, self.stride)}
+        return sorted(k for k in firsts if 0 <= k < self.count)
+
+
+@dataclass(frozen=True)
 class UnlabelledPairs(Pairs):
     """Pairs without labels."""
 
@@ -72,6 +91,26 @@ class LabelledBatch:
     """(B, 2, H, W), normalised grey values of sections k and k + stride."""
     coverage: Tensor
     """(B, 2, H, W), share of each pixel that is mitochondrion, 0 to 1."""
+    known: Tensor | None = None
+    """(B, 2, H, W), share of each pixel that is labelled, 0 to 1; None if all of them are."""
+
+    def labels(self, grid: int) -> Tensor:
+        """Return the labels on the network's output grid: (B, 2, H / grid, W / grid), int64.
+
+        0, 1, or `IGNORE` where less than half of the pixel is labelled. A pixel exactly half covered is background.
+
+        Parameters
+        ----------
+        grid : int
+            Side of an output pixel in input pixels.
+        """
+        coverage, known = self.coverage, self.known
+        if grid > 1:
+            coverage = F.avg_pool2d(coverage, grid)
+            known = None if known is None else F.avg_pool2d(known, grid)
+        if known is None:
+            return (coverage > 0.5).long()
+        return (coverage > 0.5 * known).long().masked_fill(known < 0.5, IGNORE)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Reading touches the volume and runs on other threads; warping and changes of gre
 generator. So a step's batch depends on the seed and the step alone, never on the scheduling of threads.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from mitoda.data.augmentation import (
     normalise,
     warp,
 )
+from mitoda.data.painted import BACKGROUND, HELD_BACK, MITOCHONDRION, UNLABELLED
 from mitoda.data.pairs import (
     IGNORE,
     LabelledBatch,
     LabelledPairs,
+    PaintedPairs,
     Pairs,
     PseudoLabels,
     UnlabelledBatch,
@@ -47,6 +50,8 @@ class Crop:
     window: Window
     corner: tuple[int, int]
     """Row and column of its first pixel in the section."""
+    painted: bool = False
+    """The labels are the classes of `PaintedLabels`."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +76,43 @@ def read_batch(
     for _ in range(batch_size):
         one = _draw_source(pairs, generator)
         shape = one.volume.shape[1:]
-        k = int(torch.randint(one.count, (), generator=generator))
-        window = draw_window(augmentation, generator, side, shape, one.scale)
+        if isinstance(one, PaintedPairs):
+            k, window = draw_painted(one, side, augmentation, generator)
+        else:
+            k = int(torch.randint(one.count, (), generator=generator))
+            window = draw_window(augmentation, generator, side, shape, one.scale)
         rows, columns = window.bounds(shape)
         sections = (k, k + one.stride)
         images = np.stack([one.volume.read(section, rows, columns) for section in sections])
         labels = None
         if isinstance(one, LabelledPairs) and one.labels is not None:
             labels = np.stack([one.labels.read(section, rows, columns) for section in sections])
-        crops.append(Crop(images, labels, sections, window, (rows.start, columns.start)))
+        painted = isinstance(one, PaintedPairs)
+        crops.append(Crop(images, labels, sections, window, (rows.start, columns.start), painted))
     return Draw(crops, generator)
+
+
+def draw_painted(
+    pairs: PaintedPairs, side: int, augmentation: Augmentation, generator: Generator
+) -> tuple[int, Window]:
+    """Draw a pair with a painted section, and a window that overlaps the paint's bounding box by a quarter or more.
+
+    The quarter is of the smaller of the two. After 30 windows without such an overlap the last one is taken.
+    """
+    firsts = pairs.first_sections()
+    k = firsts[int(torch.randint(len(firsts), (), generator=generator))]
+    section = k if k in pairs.painted.index else k + pairs.stride
+    box = pairs.painted.boxes[section]
+    shape = pairs.volume.shape[1:]
+    for _ in range(30):
+        window = draw_window(augmentation, generator, side, shape, pairs.scale)
+        bounds = window.bounds(shape)
+        common = math.prod(
+            max(0, min(a.stop, b.stop) - max(a.start, b.start)) for a, b in zip(bounds, box, strict=True)
+        )
+        if common >= 0.25 * min(math.prod(a.stop - a.start for a in place) for place in (bounds, box)):
+            break
+    return k, window
 
 
 def _draw_source(pairs: Pairs, generator: Generator) -> Pairs:
@@ -91,20 +123,52 @@ def _draw_source(pairs: Pairs, generator: Generator) -> Pairs:
     return every[int(torch.randint(len(every), (), generator=generator))]
 
 
-def warp_batch(draw: Draw, augmentation: Augmentation, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Interpolate the patches: raw grey values (B, 2, side, side), and label coverage if there are labels."""
-    images, coverage = [], []
+def warp_batch(
+    draw: Draw, augmentation: Augmentation, device: torch.device, *, hold_back: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Interpolate the patches.
+
+    Parameters
+    ----------
+    hold_back : bool
+        Treat the held-back part of painted labels as unlabelled.
+
+    Returns
+    -------
+    images : Tensor, shape (B, 2, side, side)
+        Raw grey values.
+    coverage : Tensor or None
+        Share of each pixel that is mitochondrion, if there are labels.
+    known : Tensor or None
+        Share of each pixel that is labelled, if some labels are painted.
+    """
+    images, coverage, known = [], [], []
     for crop in draw.crops:
-        stacked = torch.from_numpy(crop.images.astype(np.float32)).to(device)
+        stacked = [torch.from_numpy(crop.images.astype(np.float32)).to(device)]
         if crop.labels is not None:
-            labels = torch.from_numpy((crop.labels != 0).astype(np.float32)).to(device)
-            stacked = torch.cat([stacked, labels])
+            stacked += [torch.from_numpy(one).to(device) for one in _masks_of(crop, hold_back)]
         displacement = draw_displacement(augmentation, draw.generator, crop.window.side, device)
-        warped = warp(stacked, crop.window, crop.corner, displacement)
+        warped = warp(torch.cat(stacked), crop.window, crop.corner, displacement)
         images.append(warped[:2])
         if crop.labels is not None:
-            coverage.append(warped[2:].clamp(0, 1))
-    return torch.stack(images), torch.stack(coverage) if coverage else None
+            coverage.append(warped[2:4].clamp(0, 1))
+            known.append(warped[4:].clamp(0, 1) if crop.painted else torch.ones_like(coverage[-1]))
+    return (
+        torch.stack(images),
+        torch.stack(coverage) if coverage else None,
+        torch.stack(known) if any(crop.painted for crop in draw.crops) else None,
+    )
+
+
+def _masks_of(crop: Crop, hold_back: bool) -> list[np.ndarray]:
+    """Mitochondrion and, of painted labels, what is labelled: (2, h, w) each, float32."""
+    labels = crop.labels if crop.labels is not None else np.zeros(0)
+    if not crop.painted:
+        return [(labels != 0).astype(np.float32)]
+    mitochondrion, known = labels == MITOCHONDRION, (labels == MITOCHONDRION) | (labels == BACKGROUND)
+    if not hold_back:
+        mitochondrion, known = mitochondrion | (labels == MITOCHONDRION + HELD_BACK), labels != UNLABELLED
+    return [mitochondrion.astype(np.float32), known.astype(np.float32)]
 
 
 def warp_pseudo_labels(draw: Draw, pseudo: PseudoLabels, grid: int, device: torch.device) -> Tensor:
@@ -196,7 +260,7 @@ class BatchStream:
         self._pool.shutdown(cancel_futures=True)
 
     def batch(
-        self, step: int, pseudo_labels: PseudoLabels | None = None
+        self, step: int, pseudo_labels: PseudoLabels | None = None, *, hold_back: bool = False
     ) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
         """Return the batches of a step; None for a domain it does not use.
 
@@ -206,6 +270,8 @@ class BatchStream:
             Steps are read ahead in ascending order.
         pseudo_labels : PseudoLabels, optional
             Target batches carry them.
+        hold_back : bool
+            Leave out the held-back part of painted labels.
         """
         for coming in range(step, step + self._ahead + 1):
             self._read_ahead(coming)
@@ -214,7 +280,7 @@ class BatchStream:
             self._waiting.pop((step, d)).result() if used[d] else None for d in (SOURCE, TARGET)
         )
         self._waiting = {key: draw for key, draw in self._waiting.items() if key[0] > step}
-        return self._assemble(source, target, step, pseudo_labels)
+        return self._assemble(source, target, step, pseudo_labels, hold_back)
 
     def _used(self, step: int) -> tuple[bool, bool]:
         """Whether source and target are read for a step."""
@@ -240,21 +306,26 @@ class BatchStream:
         return read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
 
     def _assemble(
-        self, source: Draw | None, target: Draw | None, step: int, pseudo_labels: PseudoLabels | None
+        self,
+        source: Draw | None,
+        target: Draw | None,
+        step: int,
+        pseudo_labels: PseudoLabels | None,
+        hold_back: bool,
     ) -> tuple[LabelledBatch | None, UnlabelledBatch | None]:
         """Warp patches and change their grey values."""
         s = self._settings
         labelled, unlabelled, raw = None, None, None
         if target is not None:
-            raw, _ = warp_batch(target, s.augmentation, self._device)
+            raw, _, _ = warp_batch(target, s.augmentation, self._device)
         if source is not None:
-            images, coverage = warp_batch(source, s.augmentation, self._device)
+            images, coverage, known = warp_batch(source, s.augmentation, self._device, hold_back=hold_back)
             if raw is not None and self._matches(step):
                 images = match_histogram(images, raw)
             images = change_grey_values(images, s.augmentation, source.generator)
             if coverage is None:
                 raise ValueError("the source has no labels")
-            labelled = LabelledBatch(normalise(images, s.normalisation), coverage)
+            labelled = LabelledBatch(normalise(images, s.normalisation), coverage, known)
         if target is not None and raw is not None and self._wants(step).target:
             raw = change_grey_values(raw, s.augmentation, target.generator)
             pseudo = None

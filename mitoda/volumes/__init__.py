@@ -1,6 +1,6 @@
 """Volumes on disk or in memory, read section by section."""
 
-from mitoda.volumes.opening import open_labels, open_volume
+from mitoda.volumes.opening import open_labels, open_values, open_volume
 from mitoda.volumes.volume import ArrayVolume, Volume, VoxelSize
 from mitoda.volumes.wrappers import CachedVolume
 from mitoda.volumes.writer import PartialSections, SectionWriter, read_partial, write_sections
@@ -13,6 +13,7 @@ __all__ = [
     "Volume",
     "VoxelSize",
     "open_labels",
+    "open_values",
     "open_volume",
     "read_partial",
     "write_sections",

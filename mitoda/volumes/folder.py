@@ -96,6 +96,8 @@ class FolderVolume:
     Parameters
     ----------
     path : Path
+    gaps : bool
+        Accept missing numbers: the folder holds only some sections of a stack.
 
     Raises
     ------
@@ -108,10 +110,10 @@ class FolderVolume:
 
     letters = "ZYX"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, gaps: bool = False) -> None:
         self.path = path
         self.name = str(path)
-        self.files = section_files(path)
+        self.files = section_files(path, gaps=gaps)
         self.voxel_size: VoxelSize | None = None
         first = open_section(self.files[0])
         self.shape = (len(self.files), first.shape[1], first.shape[2])
@@ -144,7 +146,7 @@ class FolderVolume:
         return image.read(0, rows, columns)
 
 
-def section_files(folder: Path) -> list[Path]:
+def section_files(folder: Path, *, gaps: bool = False) -> list[Path]:
     """Return the image files of a folder in natural order, or raise the errors of `FolderVolume`."""
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
@@ -162,11 +164,11 @@ def section_files(folder: Path) -> list[Path]:
             f"{folder} holds sections of several formats ({' and '.join(kinds)}); keep one format there"
         )
     files.sort(key=lambda file: (natural_key(file.stem), file.name))
-    _check_names(folder, files)
+    _check_names(folder, files, gaps)
     return files
 
 
-def _check_names(folder: Path, files: list[Path]) -> None:
+def _check_names(folder: Path, files: list[Path], gaps: bool) -> None:
     """Refuse names that differ in more than numbers, and missing numbers.
 
     Nothing is refused where all names differ in words (a.png, b.png), or in several numbers.
@@ -183,7 +185,7 @@ def _check_names(folder: Path, files: list[Path]) -> None:
         )
     numbers = np.array([[int(number) for number in re.findall("[0-9]+", file.stem)] for file in largest])
     varying = [column for column in numbers.T if len(set(column)) > 1] if len(largest) > 1 else []
-    if len(varying) != 1:
+    if gaps or len(varying) != 1:
         return
     steps = np.diff(varying[0])
     if (steps != steps.min()).any():

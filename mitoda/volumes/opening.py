@@ -95,12 +95,32 @@ def open_labels(
     return LabelVolume(volume, invert)
 
 
-def _open_stored(source: Source, axes: str | None, lossless: bool = False) -> tuple[Volume, bool]:
+def open_values(source: Source, *, axes: str | None = None, gaps: bool = False) -> Volume:
+    """Open a volume of class or instance numbers; values are read as stored.
+
+    Parameters
+    ----------
+    source, axes
+        As for `open_volume`.
+    gaps : bool
+        Accept a folder in which numbers are missing.
+
+    Raises
+    ------
+    FileError, InputError
+        As `open_labels`.
+    """
+    return _open_stored(source, axes, lossless=True, gaps=gaps)[0]
+
+
+def _open_stored(
+    source: Source, axes: str | None, *, lossless: bool = False, gaps: bool = False
+) -> tuple[Volume, bool]:
     """Return the volume in the order (section, row, column), and whether white is zero."""
     if isinstance(source, np.ndarray):
         volume, white_is_zero = _from_array(source, axes), False
     else:
-        stored = _open_path(Path(source), axes)
+        stored = _open_path(Path(source), axes, gaps)
         if lossless and stored.lossy:
             raise InputError(
                 f"{stored.name} is JPEG-compressed, which leaves grey values around a mask; "
@@ -115,9 +135,9 @@ def _open_stored(source: Source, axes: str | None, lossless: bool = False) -> tu
     return volume, white_is_zero
 
 
-def _open_path(path: Path, axes: str | None) -> TiffVolume | ImageVolume | FolderVolume:
+def _open_path(path: Path, axes: str | None, gaps: bool) -> TiffVolume | ImageVolume | FolderVolume:
     if path.is_dir():
-        return FolderVolume(path)
+        return FolderVolume(path, gaps=gaps)
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is not None:
         return TiffVolume(path, axes) if kind == "TIFF" else ImageVolume(path)

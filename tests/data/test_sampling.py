@@ -79,7 +79,7 @@ def test_labels_follow_images(name, scale):
     pairs = pairs_of(blobs(), stride=2, scale=scale)
     for step in range(5):
         draw = read_batch(pairs, 3, 32, AUGMENTATIONS[name], seeded(step))
-        images, coverage = warp_batch(draw, AUGMENTATIONS[name], CPU)
+        images, coverage, _ = warp_batch(draw, AUGMENTATIONS[name], CPU)
         assert images.shape == (3, 2, 32, 32)
         assert torch.allclose(images, coverage, atol=1e-5)
 
@@ -89,7 +89,7 @@ def test_both_sections_are_cut_at_the_same_place():
     section = np.random.default_rng(0).integers(0, 256, (50, 70), dtype=np.uint8)
     pairs = pairs_of(np.stack([section] * 4), stride=3)
     for name in AUGMENTATIONS:
-        images, _ = warp_batch(
+        images, _, _ = warp_batch(
             read_batch(pairs, 4, 32, AUGMENTATIONS[name], seeded(2)), AUGMENTATIONS[name], CPU
         )
         assert torch.equal(images[:, 0], images[:, 1])
@@ -99,7 +99,7 @@ def test_the_two_sections_are_a_stride_apart():
     """Sections that hold their own number tell which were read; all pairs are drawn in time."""
     numbers = np.arange(7, dtype=np.uint8)[:, None, None].repeat(40, 1).repeat(40, 2)
     draw = read_batch(pairs_of(numbers, stride=3), 60, 16, AUGMENTATIONS["none"], seeded(0))
-    images, _ = warp_batch(draw, AUGMENTATIONS["none"], CPU)
+    images, _, _ = warp_batch(draw, AUGMENTATIONS["none"], CPU)
     first, second = images[:, 0, 0, 0], images[:, 1, 0, 0]
     assert torch.allclose(second - first, torch.full((60,), 3.0), atol=1e-4)
     assert set(first.round().tolist()) == {0.0, 1.0, 2.0, 3.0}

@@ -148,7 +148,7 @@ def test_pseudo_labels_follow_the_images_through_the_warp(augmentation, scale):
     cpu = torch.device("cpu")
     for seed in range(4):
         draw = read_batch(pairs, 2, 128, augmentation, seeded(seed))
-        images, _ = warp_batch(draw, augmentation, cpu)
+        images, _, _ = warp_batch(draw, augmentation, cpu)
         labels = warp_pseudo_labels(draw, pseudo, grid, cpu)
         assert labels.shape == (2, 2, 32, 32)
         shown = torch.nn.functional.avg_pool2d(images, grid) / 255
