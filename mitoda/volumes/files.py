@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mitoda.errors import FileError
+from mitoda.errors import FileError, MitodaError
 
 T = TypeVar("T")
 
@@ -108,6 +108,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
+    except MitodaError:
+        _remove(partial)
+        raise
     except OSError as error:
         _remove(partial)
         kept = "; its earlier content is unchanged" if path.exists() else ""
