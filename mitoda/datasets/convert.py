@@ -158,11 +158,7 @@ def _check_hash(found: str, expected: str | None, what: str) -> None:
 def read_sections(where: Sections, files: Mapping[str, Path]) -> Iterator[np.ndarray]:
     """Yield sections in order, shape (rows, columns) or (rows, columns, channels); 1-bit images as 0 and 255.
 
-    Parameters
-    ----------
-    where : Sections
-    files : mapping of str to Path
-        The local file of each path in `where`.
+    `files` holds the local file of each path in `where`.
 
     Raises
     ------
@@ -245,10 +241,7 @@ def _read_zip(path: Path, where: Sections) -> Iterator[np.ndarray]:
 def select_members(names: Sequence[str], where: Sections, archive: str) -> list[str]:
     """Return the members of a zip that are the sections, in natural order, without hidden files and `__MACOSX`.
 
-    Raises
-    ------
-    FileError
-        If there is none, or a wanted section number is missing or there twice.
+    Raises FileError if there is none, or a wanted section number is missing or there twice.
     """
     paths = [PurePosixPath(name) for name in names if not name.endswith("/") and "__MACOSX" not in name]
     members = sorted((str(p) for p in paths if p.match(where.pattern) and p.name[0] != "."), key=natural_key)

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ import requests
 from mitoda.datasets.cache import SourceFile
 from mitoda.datasets.schema import Dataset, DatasetFile, FetchEvent
 from mitoda.errors import FileError
-from mitoda.volumes.files import atomic_write
+from mitoda.volumes.files import atomic_write, check_signature
 
 DOWNLOADS = "downloads"
 """Folder of verified files that wait for their conversion."""
@@ -27,13 +28,7 @@ LARGEST = 4
 """A body of more than this many times the expected size is refused: a mirror may compress less, but not that much."""
 ADVICE = "fetch again, or take the file from a mirror or a local folder"
 
-SIGNATURES = {
-    ".tif": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    ".png": (b"\x89PNG\r\n\x1a\n",),
-    ".zip": (b"PK\x03\x04",),
-    ".gz": (b"\x1f\x8b",),
-}
-"""First bytes by suffix; the last two of TIFF are BigTIFF."""
+KINDS = {".tif": "TIFF", ".png": "PNG", ".zip": "ZIP", ".gz": "GZIP"}
 
 
 class _AbsentError(FileError):
@@ -44,40 +39,24 @@ class _FailedError(FileError):
     """The connection or the server failed; another attempt may succeed."""
 
 
+@dataclass
 class Supply:
-    """Finds, downloads and verifies the files of one data set, each once.
+    """Finds, downloads and verifies the files of one data set, each once."""
 
-    Parameters
-    ----------
-    dataset : Dataset
-    root : Path
-        The data set's folder; downloads wait below it until they are converted.
-    source_dir : Path, optional
-        A local folder with the files. Nothing is downloaded then, except from `mirror` if that is given too.
-    mirror : str, optional
-        A base URL that replaces the published addresses.
-    recorded : mapping
-        The files of earlier fetches.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        root: Path,
-        source_dir: Path | None,
-        mirror: str | None,
-        recorded: Mapping[str, SourceFile],
-    ) -> None:
-        self.dataset = dataset
-        self.root = root
-        self.source_dir = source_dir
-        self.mirror = mirror
-        self.recorded = recorded
-        self.paths: dict[str, Path] = {}
-        """Where each verified file lies."""
-        self.sources: dict[str, SourceFile] = {}
-        self.absent: dict[str, str] = {}
-        """Files found nowhere, with the places tried."""
+    dataset: Dataset
+    root: Path
+    """The data set's folder; downloads wait below it until they are converted."""
+    source_dir: Path | None
+    """A local folder with the files. Nothing is downloaded then, except from `mirror` if that is given too."""
+    mirror: str | None
+    """A base URL that replaces the published addresses."""
+    recorded: Mapping[str, SourceFile]
+    """The files of earlier fetches."""
+    paths: dict[str, Path] = field(default_factory=dict)
+    """Where each verified file lies."""
+    sources: dict[str, SourceFile] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    """Files found nowhere, with the places tried."""
 
     def gather(self, paths: tuple[str, ...]) -> Generator[FetchEvent, None, dict[str, Path]]:
         """Bring files here; return those that exist. The others are in `absent`."""
@@ -126,74 +105,57 @@ class Supply:
         places = self._local_places(file)
         for place in places:
             if place.is_file():
-                check_beginning(place, place.suffix, str(place))
-                yield from self._verify(file, place, str(place), downloaded=False)
+                yield from self._verify(file, place, str(place))
                 return
         tried = [f"{place} does not exist" for place in places]
+        expected = file.size or file.about
         for url in self._addresses(file):
             target = self._target(file, url)
-            expected = file.size or file.about
             try:
                 if not target.is_file():
-                    # only a published address promises the published size: a mirror may have compressed the file anew
-                    size = file.size if url in file.urls else None
-                    for done, total in download(url, target, size, expected and LARGEST * expected):
+                    for done, total in download(url, target, expected and LARGEST * expected):
                         yield FetchEvent("progress", name, "", file.path, done, total)
+                yield from self._verify(file, target, url)
+                return
             except _AbsentError as error:
                 tried.append(str(error))
-                continue
-            yield from self._verify(file, target, url, downloaded=True)
-            return
+            except FileError:
+                target.unlink(missing_ok=True)
+                raise
         self.absent[file.path] = "; ".join(tried)
 
-    def _verify(
-        self, file: DatasetFile, path: Path, origin: str, *, downloaded: bool
-    ) -> Iterator[FetchEvent]:
-        """Compare with the known hash, else with the first fetch; delete a download that is another file."""
-        size, sha256 = path.stat().st_size, pooch.file_hash(str(path))
-        try:
-            if file.known_hash is not None:
-                algorithm, _, expected = file.known_hash.partition(":")
-                kind = algorithm.replace("_", " ")
-                found = git_blob(path) if algorithm == "git_blob" else sha256
-                if found != expected:
-                    raise FileError(
-                        f"{origin} has the {kind} {found}, expected {expected} ({file.provenance}): it is damaged or "
-                        f"another version; {ADVICE}"
-                    )
-                check = f"{kind} matches ({file.provenance})"
-            else:
-                check = (
-                    f"no hash is published: sha256 {sha256} is recorded; shape, type and values are checked"
-                )
-                if file.size is not None and size != file.size:
-                    check += f" (a copy of {size:,} bytes; {file.size:,} are published)"
-                yield from self._compare_with_first(file, origin, sha256)
-        except FileError:
-            if downloaded:
-                path.unlink()
-            raise
-        self.paths[file.path], self.sources[file.path] = path, SourceFile(origin, size, sha256, check)
-        yield FetchEvent("verified", self.dataset.name, check, file.path, size, size)
-
-    def _compare_with_first(self, file: DatasetFile, origin: str, sha256: str) -> Iterator[FetchEvent]:
-        """Warn about a file that differs from the one fetched first.
-
-        Raises
-        ------
-        FileError
-            If the same address now serves another file.
-        """
+    def _verify(self, file: DatasetFile, path: Path, origin: str) -> Iterator[FetchEvent]:
+        """Compare a file with its format, and with its hash or else its size and the file fetched first."""
+        if path.suffix in KINDS:
+            check_signature(path, KINDS[path.suffix], origin)
+        name, size, sha256 = self.dataset.name, path.stat().st_size, pooch.file_hash(str(path))
         first = self.recorded.get(file.path)
-        if first is None or first.sha256 == sha256:
-            return
-        if first.origin == origin:
+        if file.known_hash is not None:
+            algorithm, _, expected = file.known_hash.partition(":")
+            found = git_blob(path) if algorithm == "git_blob" else sha256
+            if found != expected:
+                raise FileError(
+                    f"{origin} has the {algorithm} {found}, expected {expected} ({file.provenance}): it is damaged or "
+                    f"another version; {ADVICE}"
+                )
+            check = f"{algorithm} matches ({file.provenance})"
+        elif file.size is not None and size != file.size and origin in file.urls:
+            # only a published address promises the published size: a mirror may have compressed the file anew
+            raise FileError(f"{origin} sent {size:,} bytes, expected {file.size:,}; {ADVICE}")
+        elif first is not None and first.sha256 != sha256 and first.origin == origin:
             raise FileError(
                 f"{origin} has changed since it was first fetched: sha256 {sha256}, recorded {first.sha256}; "
                 f"if the new file is right, delete {self.root} and fetch again"
             )
-        message = f"{self.dataset.name}/{file.path} differs from the file fetched first, from {first.origin}"
-        yield FetchEvent("warning", self.dataset.name, message, file.path)
+        else:
+            check = f"no hash is published: sha256 {sha256} is recorded; shape, type and values are checked"
+            if file.size is not None and size != file.size:
+                check += f" (a copy of {size:,} bytes; {file.size:,} are published)"
+            if first is not None and first.sha256 != sha256:
+                warning = f"{name}/{file.path} differs from the file fetched first, from {first.origin}"
+                yield FetchEvent("warning", name, warning, file.path)
+        self.paths[file.path], self.sources[file.path] = path, SourceFile(origin, size, sha256, check)
+        yield FetchEvent("verified", name, check, file.path, size, size)
 
 
 def git_blob(path: Path) -> str:
@@ -205,42 +167,26 @@ def git_blob(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(
-    url: str, target: Path, size: int | None = None, limit: int | None = None
-) -> Iterator[tuple[int, int | None]]:
+def download(url: str, target: Path, limit: int | None = None) -> Iterator[tuple[int, int | None]]:
     """Download `url` to `target`, which appears when it is complete. Yield bytes so far, and in all if known.
 
     pooch's downloader reports through a callback, which would take a thread; this one can be stopped at each chunk.
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    target : Path
-    size : int, optional
-        Bytes that the file must have.
-    limit : int, optional
-        Bytes after which the download is refused.
-
     Raises
     ------
     FileError
-        If the connection fails, or what arrives is incomplete, too large, a web page or of another size.
+        If the connection fails, or the server sends an error, an incomplete body or more than `limit` bytes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as partial:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 yield from _receive(url, partial, limit)
-                break
+                return
             except _FailedError:
                 if attempt == ATTEMPTS:
                     raise
                 time.sleep(attempt)
-        check_beginning(partial, target.suffix, url)
-        found = partial.stat().st_size
-        if size is not None and found != size:
-            raise FileError(f"{url} sent {found:,} bytes, expected {size:,}; {ADVICE}")
 
 
 def _receive(url: str, partial: Path, limit: int | None) -> Iterator[tuple[int, int | None]]:
@@ -248,9 +194,8 @@ def _receive(url: str, partial: Path, limit: int | None) -> Iterator[tuple[int, 
     done, total = 0, None
     try:
         # identity: a server that calls .gz files compressed in transit would make requests unpack them
-        with requests.get(
-            url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT
-        ) as answer:
+        headers = {"Accept-Encoding": "identity"}
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             answer.raise_for_status()
             total = int(answer.headers.get("Content-Length", 0)) or None
             check_free_space(partial.parent, total or 0, url)
@@ -260,7 +205,7 @@ def _receive(url: str, partial: Path, limit: int | None) -> Iterator[tuple[int, 
                     done += len(chunk)
                     if limit is not None and done > limit:
                         raise FileError(
-                            f"{url} sends more than {limit:,} bytes: it is another file; {ADVICE}"
+                            f"{url} sends more than {limit:,} bytes, which is too large; {ADVICE}"
                         )
                     yield done, total
             if total is not None and done < total:
@@ -293,39 +238,8 @@ def _innermost(error: BaseException) -> str:
     return seen.strerror if isinstance(seen, OSError) and seen.strerror else type(error).__name__
 
 
-def check_beginning(path: Path, suffix: str, origin: str) -> None:
-    """Refuse a file that does not begin as its suffix (.tif, .png, .zip, .gz) promises.
-
-    Raises
-    ------
-    FileError
-        If it is empty, a web page or something else; `origin` names the file.
-    """
-    with path.open("rb") as file:
-        start = file.read(512)
-    signatures = SIGNATURES.get(suffix)
-    if signatures is None or start.startswith(signatures):
-        return
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if not start:
-        looks = "it is empty"
-    elif text.startswith((b"<!doctype html", b"<html")) or b"<head" in text or b"<body" in text:
-        looks = "it looks like a web page, perhaps a log-in form or a notice that the file has moved"
-    elif text.startswith(b"version https://git-lfs"):
-        looks = "it is a Git LFS pointer, not the file"
-    else:
-        looks = f"it begins with {start[:8]!r}"
-    raise FileError(f"{origin} is not a {suffix} file: {looks}; {ADVICE}")
-
-
 def check_free_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse what the disk of `folder` has no room for.
-
-    Raises
-    ------
-    FileError
-        With both sizes and what to do.
-    """
+    """Raise FileError if the disk of `folder` has no room for `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FileError(

@@ -101,13 +101,7 @@ def _fetch_safely(
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock ends with the process. Not on Windows.
-
-    Raises
-    ------
-    FileError
-        If another process holds it.
-    """
+    """Refuse a folder that another process is fetching into. The lock ends with the process; none on Windows."""
     try:
         import fcntl
     except ImportError:
@@ -231,13 +225,7 @@ def _make(
 def _explain_absent(
     dataset: Dataset, split: str, name: str, root: Path, absent: list[str], tried: str
 ) -> Iterator[FetchEvent]:
-    """Warn that a split has no labels.
-
-    Raises
-    ------
-    FileError
-        If the images or only some of the labels are missing, or there is a mask that is not the one recorded.
-    """
+    """Warn that all labels are missing; raise FileError where that is not the case, or an older mask is there."""
     spec, mask = f"{dataset.name}:{split}", root / split / MASK
     if name == VOLUME:
         raise _ImagesAbsentError(f"{spec} has no images: {absent[0]} is missing ({tried}); {ADVICE}")

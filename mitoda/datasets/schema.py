@@ -111,24 +111,18 @@ class Dataset:
     @property
     def verification(self) -> str:
         """One line that says what is verified when this data set is fetched."""
-        how: dict[HashStatus, str] = {
+        how = {
             "verified": "by a hash computed from the source",
             "quoted": "by a hash that others quote",
             "none known": "without a published hash (size checked, hash recorded on first use)",
         }
-        counts = Counter(file.status for file in self.files)
-        parts = [
-            f"{counts[status]} file{'s'[: counts[status] != 1]} {how[status]}"
-            for status in how
-            if counts[status]
-        ]
-        if any(split.volume_sha256 for split in self.splits.values()):
-            parts.append("hash of the decoded arrays")
-        else:
-            parts.append(
-                f"shape{', type and label values' if self.label_rule.allowed else ' and type'} of every split"
-            )
-        return "; ".join(parts)
+        counts = Counter(str(file.status) for file in self.files)
+        parts = [f"{count} file{'' if count == 1 else 's'} {how[status]}" for status, count in counts.items()]
+        has_array_hash = any(split.volume_sha256 for split in self.splits.values())
+        values = " and label values" if self.label_rule.allowed else ""
+        return "; ".join(
+            [*parts, "array hashes" if has_array_hash else f"shape and type{values} of every split"]
+        )
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ def test_urocell_checks_the_git_blob(tmp_path: Path) -> None:
     entry = like("urocell", tmp_path / "srv", {"fib1-0-0-0": volume.shape})
     write_nifti(tmp_path / "srv/urocell/data/fib1-0-0-0.nii.gz", volume + np.uint8(1))
     with pytest.raises(
-        FileError, match=r"has the git blob .*, expected .*verified: computed from the pinned commit"
+        FileError, match=r"has the git_blob .*, expected .*verified: computed from the pinned commit"
     ):
         list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))
 

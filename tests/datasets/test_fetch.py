@@ -100,7 +100,7 @@ def test_another_copy_from_another_place_is_a_warning(tmp_path: Path, served: Pa
             "complete half",
             r"training.tif sent [\d,]+ bytes, expected [\d,]+; fetch again",
         ),
-        ("web page", "training.tif is not a .tif file: it looks like a web page"),
+        ("web page", "training.tif is not a TIFF file: it looks like a web page"),
         ("500", r"training.tif was refused \(HTTP 500 Internal Server Error\)"),
     ],
 )
@@ -323,7 +323,7 @@ def test_a_body_without_end(tmp_path: Path, served: Path, serve: Serve) -> None:
     server = serve(served)
     entry = small_lucchi(served, server.url)
     entry = replace(entry, files=tuple(replace(file, size=None, about=100) for file in entry.files))
-    with pytest.raises(FileError, match=r"training.tif sends more than 400 bytes: it is another file"):
+    with pytest.raises(FileError, match=r"training.tif sends more than 400 bytes, which is too large"):
         list(fetch_dataset(entry, tmp_path / "dest"))
     assert list((tmp_path / "dest").rglob("*")) == []
 

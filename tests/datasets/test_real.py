@@ -107,7 +107,7 @@ def test_vnc3_from_a_server_once(real_data: Path, tmp_path: Path, serve: Serve) 
         ),
         (
             "web page",
-            r"raw/07.tif is not a .tif file: it looks like a web page, perhaps a log-in form",
+            r"raw/07.tif is not a TIFF file: it looks like a web page",
         ),
         (
             "404",
