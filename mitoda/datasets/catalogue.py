@@ -115,7 +115,7 @@ _ENTRIES = (
     ),
     Dataset(
         name="lucchi",
-        organism="mouse, as commonly quoted; the source page does not say",
+        organism="mouse (as commonly quoted; the source page does not say)",
         tissue="hippocampus CA1",
         device="FIB-SEM",
         voxel_size=(5.0, 5.0, 5.0),
@@ -139,7 +139,7 @@ _ENTRIES = (
     ),
     Dataset(
         name="lucchi++",
-        organism="mouse, as commonly quoted",
+        organism="mouse (as commonly quoted)",
         tissue="hippocampus CA1",
         device="FIB-SEM",
         voxel_size=(5.0, 5.0, 5.0),

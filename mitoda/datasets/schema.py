@@ -119,10 +119,8 @@ class Dataset:
         counts = Counter(str(file.status) for file in self.files)
         parts = [f"{count} file{'' if count == 1 else 's'} {how[status]}" for status, count in counts.items()]
         has_array_hash = any(split.volume_sha256 for split in self.splits.values())
-        values = " and label values" if self.label_rule.allowed else ""
-        return "; ".join(
-            [*parts, "array hashes" if has_array_hash else f"shape and type{values} of every split"]
-        )
+        checked = "shape, type and label values" if self.label_rule.allowed else "shape and type"
+        return "; ".join([*parts, "array hashes" if has_array_hash else f"{checked} of every split"])
 
 
 @dataclass(frozen=True)
