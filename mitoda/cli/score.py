@@ -1,12 +1,12 @@
 """`mitoda score`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mitoda.cli.options import DestOption
-from mitoda.cli.terminal import say, stderr, stdout
+from mitoda.cli.terminal import say, stderr, stdout, warn
 
 if TYPE_CHECKING:
     from mitoda.evaluation.scoring import VolumeScore
@@ -19,9 +19,12 @@ def score(
     labels: Annotated[
         str, typer.Argument(help="Labels, non-zero is mitochondrion: a path, or a fetched data set.")
     ],
-    threshold: Annotated[float, typer.Option(help="Cut of a probability map.")] = 0.5,
-    kind: Annotated[str, typer.Option(help="What the prediction is: auto, mask or probability.")] = "auto",
+    threshold: Annotated[float, typer.Option(help="Threshold of a probability map.")] = 0.5,
+    kind: Annotated[
+        Literal["auto", "mask", "probability"], typer.Option(help="What the prediction is.")
+    ] = "auto",
     ignore: Annotated[Path | None, typer.Option(help="Mask of pixels not to score.")] = None,
+    ignore_value: Annotated[int | None, typer.Option(help="Label of pixels not to score.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one line per section.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     workers: Annotated[int, typer.Option(help="Sections scored at the same time.")] = 2,
@@ -30,71 +33,58 @@ def score(
 ) -> None:
     """Compare a prediction with labels: AP, F1, MCC and IoU per section, their mean, and pooled."""
     import json
+    from functools import partial
 
     from rich.progress import track
 
-    from mitoda.errors import FileError, InputError
-    from mitoda.evaluation.scoring import check_shapes, decide_kind, score_sections, summarise
-    from mitoda.volumes import open_labels, open_volume
+    from mitoda.datasets import is_dataset_spec, resolve
+    from mitoda.errors import FileError
+    from mitoda.evaluation import scoring
+    from mitoda.volumes.files import check_output
 
-    if kind not in ("auto", "mask", "probability"):
-        raise InputError(f"--kind is auto, mask or probability; got '{kind}'")
-    if not 0 < threshold <= 1:
-        raise InputError(f"--threshold must lie between 0 and 1; got {threshold}")
-    if csv is not None and not csv.absolute().parent.is_dir():
-        raise FileError(f"the folder {csv.absolute().parent} does not exist; make it first")
-    label_path, ignore_path = find_labels(labels, dest)
-    predicted, truth = open_volume(prediction), open_labels(label_path)
-    ignored = ignore or ignore_path
-    left_out = open_labels(ignored) if ignored is not None else None
-    check_shapes(predicted, truth, left_out)
-    decided = decide_kind(predicted) if kind == "auto" else kind
-    scored = score_sections(predicted, truth, decided, threshold, workers, None, left_out)  # type: ignore[arg-type]
-    shown = track(
-        scored,
-        "scoring",
-        total=predicted.shape[0],
-        console=stderr,
-        transient=True,
-        disable=quiet or not stderr.is_terminal,
+    split = resolve(labels, dest) if is_dataset_spec(labels) else None
+    label_path = Path(labels) if split is None else split.mask
+    if label_path is None:
+        raise FileError(f"{labels} was fetched without labels, so nothing can be scored against it")
+    ignored = ignore if ignore or split is None else split.ignore
+    if csv is not None:
+        check_output(csv, [Path(prediction), label_path, *([ignored] if ignored else [])], overwrite=True)
+    result = scoring.score(
+        prediction,
+        label_path,
+        threshold=threshold,
+        kind=kind,
+        ignore=ignored,
+        ignore_value=ignore_value,
+        workers=workers,
+        progress=partial(
+            track,
+            description="scoring",
+            console=stderr,
+            transient=True,
+            disable=quiet or not stderr.is_terminal,
+        ),
     )
-    result = summarise(shown, decided, threshold)  # type: ignore[arg-type]
+    for note in result.notes:
+        warn(note)
     if csv is not None:
         result.write_csv(csv)
         say(f"wrote {csv}")
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
     else:
-        _table(result)
+        _print_table(result)
 
 
-def find_labels(labels: str, dest: str | None) -> tuple[Path, Path | None]:
-    """Return the files of labels and of what to ignore, for a path or the name of a fetched data set."""
-    from mitoda.datasets import is_dataset_spec, resolve
-    from mitoda.errors import FileError
-
-    if not is_dataset_spec(labels):
-        return Path(labels), None
-    split = resolve(labels, dest)
-    if split.mask is None:
-        raise FileError(f"{labels} was fetched without labels, so nothing can be scored against it")
-    return split.mask, split.ignore
-
-
-def _table(result: "VolumeScore") -> None:
+def _print_table(result: "VolumeScore") -> None:
     from rich.table import Table
 
-    table = Table(
-        title=f"read as a {result.kind}" + (f", threshold {result.threshold:g}" * (result.kind != "mask"))
-    )
-    table.add_column("")
+    threshold = "" if result.kind == "mask" else f", threshold {result.threshold:g}"
+    table = Table("", title=f"read as a {result.kind}{threshold}")
     for name in ("AP", "F1", "MCC", "IoU"):
         table.add_column(name, justify="right")
     scored = len(result.sections) - result.empty_sections
-    for title, row in (
-        (f"mean over {scored} sections", result.mean),
-        ("pooled over the volume", result.pooled),
-    ):
+    for title, row in ((f"mean over {scored} sections", result.mean), ("all pixels pooled", result.pooled)):
         values = (row.average_precision, row.f1, row.mcc, row.iou)
         table.add_row(title, *("–" if value != value else f"{value:.4f}" for value in values))
     stdout.print(table)

@@ -1,1 +1,1 @@
-"""TODO evaluation"""
+"""Scores of a prediction against labels."""

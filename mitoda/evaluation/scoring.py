@@ -1,27 +1,28 @@
-"""Two volumes in, a table out: scores per section, their mean (the paper's protocol), and pooled over the
-volume.
+"""Scores of a volume: per section, their mean (the protocol of the paper), and pooled over all pixels.
 
-Sections without labelled foreground
-    Average precision and MCC do not exist there, and F1 and IoU are 0 or 0/0, whatever the number of false
-    alarms. So the means are taken over the sections with labelled foreground; on them they are
-    scikit-learn's. How many sections were left out is part of every table (`VolumeScore.empty_sections`), and
-    how much was wrongly found in them (`VolumeScore.false_share_in_empty`). The pooled numbers count every
-    pixel of every section.
+In a section without labelled foreground, average precision and MCC do not exist, and F1 and IoU are 0 or 0/0 whatever
+the number of false positives. So means are over the sections with labelled foreground, where they equal
+scikit-learn's. Every table states how many sections were left out (`VolumeScore.empty_sections`), and the share of
+false positives in them (`VolumeScore.false_share_in_empty`). The pooled scores count all pixels of all sections.
 """
 
 import csv
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from mitoda.errors import InputError
-from mitoda.evaluation.metrics import Confusion, Kind, Ranking, SectionScore, looks_like_mask, rank_section
-from mitoda.volumes.volume import Volume
+from mitoda.evaluation.metrics import Confusion, Kind, Ranking, SectionScore, full_scale, rank_section
+from mitoda.volumes import Volume
+from mitoda.volumes.files import atomic_write
+from mitoda.volumes.opening import Source, open_values
 
 METRICS = ("average_precision", "f1", "mcc", "iou")
 """The columns of a table, and the names of the attributes that hold them."""
@@ -29,7 +30,7 @@ METRICS = ("average_precision", "f1", "mcc", "iou")
 
 @dataclass(frozen=True)
 class Scores:
-    """The four numbers of one row of the table; NaN where one does not exist."""
+    """One row of a table; NaN where a score does not exist."""
 
     average_precision: float
     f1: float
@@ -39,10 +40,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class ScoredSection:
-    """The score of one section of a volume, and what of it is pooled."""
+    """The score of one section of a volume, and its part of the pooled scores."""
 
     section: int
-    """Index in the volume, from 0."""
     score: SectionScore
     ranking: Ranking
 
@@ -52,13 +52,14 @@ class VolumeScore:
     """How well a volume was predicted."""
 
     kind: Kind
-    """What the prediction was read as."""
+    """How the prediction was read."""
     threshold: float
-    """Probabilities from here on were foreground."""
     sections: dict[int, SectionScore]
-    """Score of each section that was scored, by index."""
+    """By index of the section."""
     pooled_average_precision: float
-    """Average precision of all pixels together; of float maps after rounding down to multiples of 2⁻¹⁶."""
+    """Of all pixels together; float maps are rounded down to multiples of 2⁻¹⁶ for it."""
+    notes: tuple[str, ...] = ()
+    """Assumptions about prediction and labels that a person should check."""
 
     @property
     def confusion(self) -> Confusion:
@@ -79,56 +80,57 @@ class VolumeScore:
 
     @property
     def empty_sections(self) -> int:
-        """How many sections have no labelled foreground, and are left out of the means."""
+        """Number of sections without labelled foreground, which the means leave out."""
         return sum(not score.has_label for score in self.sections.values())
 
     @property
     def false_share_in_empty(self) -> float:
-        """Share of the pixels of those sections predicted as foreground; NaN without such sections."""
+        """Predicted share of the pixels of those sections; NaN if there are none."""
         empty = sum((score.confusion for score in self.sections.values() if not score.has_label), Confusion())
-        return empty.fp / (empty.fp + empty.tn) if empty.fp + empty.tn else math.nan
+        return _share(empty.fp, empty)
 
     @property
     def predicted_share(self) -> float:
-        """Share of all pixels that was predicted as foreground."""
-        pixels = self.confusion
-        return (pixels.tp + pixels.fp) / total(pixels) if total(pixels) else math.nan
+        """Predicted foreground, as a share of all pixels."""
+        return _share(self.confusion.tp + self.confusion.fp, self.confusion)
 
     @property
     def labelled_share(self) -> float:
-        """Share of all pixels that is labelled as foreground."""
-        pixels = self.confusion
-        return (pixels.tp + pixels.fn) / total(pixels) if total(pixels) else math.nan
+        """Labelled foreground, as a share of all pixels."""
+        return _share(self.confusion.tp + self.confusion.fn, self.confusion)
 
     def to_dict(self) -> dict[str, object]:
-        """All numbers for JSON; None where one does not exist."""
+        """All numbers for JSON; None if one does not exist."""
         return {
             "kind": self.kind,
             "threshold": self.threshold,
+            "notes": list(self.notes),
             "sections": len(self.sections),
             "empty_sections": self.empty_sections,
             "false_share_in_empty": none_if_nan(self.false_share_in_empty),
             "predicted_share": none_if_nan(self.predicted_share),
             "labelled_share": none_if_nan(self.labelled_share),
-            "mean": row_of(self.mean),
-            "pooled": row_of(self.pooled) | pixels_of(self.confusion),
-            "per_section": [
-                {"section": section, **row_of(score), **pixels_of(score.confusion)}
-                for section, score in self.sections.items()
-            ],
+            "mean": _row(self.mean),
+            "pooled": _row(self.pooled) | asdict(self.confusion),
+            "per_section": self._rows(),
         }
 
     def write_csv(self, path: Path | str) -> None:
-        """Write one line per section: index, the four scores (empty where they do not exist), pixels."""
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.partial")
-        names = ["section", *METRICS, *pixels_of(Confusion())]
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names)
+        """Write one line per section: index, the four scores (empty if they do not exist), numbers of pixels."""
+        with atomic_write(Path(path)) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["section", *METRICS, *asdict(Confusion())])
             writer.writeheader()
-            for section, score in self.sections.items():
-                writer.writerow({"section": section, **row_of(score), **pixels_of(score.confusion)})
-        partial.replace(path)
+            writer.writerows(self._rows())
+
+    def _rows(self) -> list[dict[str, float | None]]:
+        return [
+            {"section": section, **_row(score), **asdict(score.confusion)}
+            for section, score in self.sections.items()
+        ]
+
+
+def _share(part: int, confusion: Confusion) -> float:
+    return part / confusion.pixels if confusion.pixels else math.nan
 
 
 def mean_of(values: Sequence[float]) -> float:
@@ -136,106 +138,100 @@ def mean_of(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
 
-def total(pixels: Confusion) -> int:
-    """All pixels of a confusion."""
-    return pixels.tp + pixels.fp + pixels.fn + pixels.tn
-
-
 def none_if_nan(value: float) -> float | None:
     """JSON has no NaN."""
     return None if math.isnan(value) else value
 
 
-def row_of(score: Scores | SectionScore) -> dict[str, float | None]:
-    """The four scores by name."""
+def _row(score: Scores | SectionScore) -> dict[str, float | None]:
     return {name: none_if_nan(getattr(score, name)) for name in METRICS}
 
 
-def pixels_of(confusion: Confusion) -> dict[str, int]:
-    """The four counts by name."""
-    return {"tp": confusion.tp, "fp": confusion.fp, "fn": confusion.fn, "tn": confusion.tn}
-
-
-def score_volumes(
-    prediction: Volume,
-    labels: Volume,
+def score(
+    prediction: Volume | Source,
+    labels: Volume | Source,
     *,
     threshold: float = 0.5,
     kind: Literal["auto", "mask", "probability"] = "auto",
-    workers: int = 2,
+    ignore: Volume | Source | None = None,
+    ignore_value: int | None = None,
     sections: Iterable[int] | None = None,
-    ignore: Volume | None = None,
+    workers: int = 2,
+    progress: Callable[..., Iterable[ScoredSection]] | None = None,
 ) -> VolumeScore:
     """Score a predicted volume against its labels.
 
     Parameters
     ----------
-    prediction : Volume
-        A mask, or foreground probabilities: float32 in [0, 1], uint8 / 255, uint16 / 65535.
-    labels : Volume
-        Anything but 0 is foreground.
+    prediction : Volume, path or ndarray
+        A mask, or foreground probabilities: float in [0, 1], uint8 / 255, uint16 / 65535.
+    labels : Volume, path or ndarray
+        Non-zero is foreground.
     threshold : float
-        Probabilities from here on are foreground.
+        Probabilities of at least this are foreground.
     kind : {"auto", "mask", "probability"}
         What the prediction is; see `decide_kind` for "auto".
-    workers : int
-        Sections scored at the same time. Memory: about 20 bytes per pixel of each section in work.
+    ignore : Volume, path or ndarray, optional
+        Pixels where it is not 0 are not scored.
+    ignore_value : int, optional
+        Pixels with this label are not scored.
     sections : iterable of int, optional
-        Which to score; by default all.
-    ignore : Volume, optional
-        Where it is not 0, pixels are not scored.
-
-    Returns
-    -------
-    VolumeScore
+        By default all.
+    workers : int
+        Sections scored at the same time. Each needs about 20 bytes per pixel.
+    progress : callable
+        Gets an iterator and `total`, returns an equal iterator; for example `rich.progress.track`.
 
     Raises
     ------
     InputError
-        If shapes differ, or a probability lies outside [0, 1].
+        If shapes differ, a probability is outside [0, 1], or the values do not tell what they mean.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from mitoda.volumes.volume import ArrayVolume
     >>> mask = np.array([[[0, 255, 255, 0]], [[0, 0, 0, 0]]], np.uint8)
-    >>> score = score_volumes(ArrayVolume(mask), ArrayVolume(mask))
-    >>> score.kind, score.mean.f1, score.empty_sections
+    >>> result = score(mask, mask)
+    >>> result.kind, result.mean.f1, result.empty_sections
     ('mask', 1.0, 1)
     """
-    chosen = list(range(prediction.shape[0])) if sections is None else sorted(set(sections))
-    check_shapes(prediction, labels, ignore)
-    decided = decide_kind(prediction, chosen) if kind == "auto" else kind
-    return summarise(
-        score_sections(prediction, labels, decided, threshold, workers, chosen, ignore), decided, threshold
-    )
-
-
-def score_sections(
-    prediction: Volume,
-    labels: Volume,
-    kind: Kind,
-    threshold: float = 0.5,
-    workers: int = 2,
-    sections: Iterable[int] | None = None,
-    ignore: Volume | None = None,
-) -> Iterator[ScoredSection]:
-    """Yield the score of each section in order, so that a caller can show progress; see `score_volumes`."""
-    check_shapes(prediction, labels, ignore)
+    prediction, labels = _as_volume(prediction), _as_volume(labels)
+    ignored = None if ignore is None else _as_volume(ignore)
+    check_shapes(prediction, labels, ignored)
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more")
+    chosen = list(range(prediction.shape[0])) if sections is None else sorted(set(sections))
+    decided, note = decide_kind(prediction, chosen) if kind == "auto" else (kind, "")
 
     def work(section: int) -> ScoredSection:
         predicted, label = prediction.read(section), labels.read(section)
-        if ignore is not None:
-            scored = ignore.read(section) == 0
-            predicted, label = predicted[scored], label[scored]
+        counts = np.ones(label.shape, bool) if ignore_value is None else label != ignore_value
+        if ignored is not None:
+            counts &= ignored.read(section) == 0
+        if not counts.all():
+            predicted, label = predicted[counts], label[counts]
+        _check_labels(label, f"section {section} of {labels.name}")
         try:
-            return ScoredSection(section, *rank_section(predicted, label, threshold, kind))
+            return ScoredSection(section, *rank_section(predicted, label, threshold, decided))
         except InputError as error:
             raise InputError(f"section {section} of {prediction.name}: {error}") from error
 
-    numbers = iter(range(prediction.shape[0]) if sections is None else sections)
+    scored: Iterable[ScoredSection] = _in_threads(work, chosen, workers)
+    result = summarise(progress(scored, total=len(chosen)) if progress else scored, decided, threshold)
+    notes = [note] if note else []
+    if result.labelled_share == 1:
+        notes.append(f"all pixels of {labels.name} are labelled foreground; check that background is 0")
+    return VolumeScore(decided, threshold, result.sections, result.pooled_average_precision, tuple(notes))
+
+
+def _as_volume(source: Volume | Source) -> Volume:
+    return open_values(source) if isinstance(source, str | Path | np.ndarray) else source
+
+
+def _in_threads(
+    work: Callable[[int], ScoredSection], sections: Iterable[int], workers: int
+) -> Iterator[ScoredSection]:
+    """Yield results in order, with at most `workers` computed ahead."""
+    numbers = iter(sections)
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[ScoredSection]] = deque(
             pool.submit(work, number) for number in itertools.islice(numbers, workers)
@@ -260,26 +256,81 @@ def summarise(scored: Iterable[ScoredSection], kind: Kind, threshold: float) -> 
     return VolumeScore(kind, threshold, scores, math.nan if pooled is None else pooled.average_precision)
 
 
-def decide_kind(prediction: Volume, sections: Iterable[int] | None = None) -> Kind:
-    """Whether a predicted volume is a mask or a probability map.
+def decide_kind(prediction: Volume, sections: Iterable[int]) -> tuple[Kind, str]:
+    """Decide from all values whether a prediction is a mask or probabilities; return it with a note for a person.
 
-    It is a mask if it holds 0 and at most one other value, the same in all sections. A probability map is
-    recognised at its first section, as a rule; a mask is read to its end.
+    - 0 and one positive value, or only 0 or full scale: a mask.
+    - Floats with fractions: probabilities.
+    - Several values that mostly border on 0 rather than on each other: instance numbers or classes, a mask.
+    - uint8 or uint16 up to at least half of full scale: probabilities.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
     """
-    foreground = set()
-    for section in range(prediction.shape[0]) if sections is None else sections:
-        values = prediction.read(section)
-        if not looks_like_mask(values):
-            return "probability"
-        if values.any():
-            foreground.add(values.max())
-        if len(foreground) > 1:
-            return "probability"
-    return "mask"
+    values: set[float] = set()
+    edges = edges_at_zero = saturated = foreground = 0
+    for section in sections:
+        array = prediction.read(section)
+        found = _distinct(array)
+        if found is None:
+            return "probability", ""
+        values.update(found)
+        if len(found) > 2 or len(values) > 2:
+            left, right = array[:, :-1], array[:, 1:]
+            edges += int(np.count_nonzero(left != right))
+            edges_at_zero += int(np.count_nonzero((left == 0) != (right == 0)))
+            saturated += int(np.count_nonzero(array == full_scale(array.dtype)))
+            foreground += int(np.count_nonzero(array))
+    scale = full_scale(prediction.dtype)
+    if values <= {0, scale} or (len(values) == 2 and 0 in values and max(values) > 0):
+        return "mask", ""
+    if any(value % 1 for value in values):
+        return "probability", ""
+    if min(values) >= 0 and 2 * edges_at_zero > edges and 2 * saturated < foreground:
+        return "mask", (
+            f"{prediction.name} holds {len(values - {0})} values besides 0, read as instance numbers or classes: all "
+            "are foreground; give --kind probability if they are probabilities"
+        )
+    wide = prediction.dtype in (np.uint8, np.uint16) and 2 * max(values) >= scale
+    if min(values) >= 0 and (wide or prediction.dtype.kind == "f"):
+        return "probability", ""
+    raise InputError(
+        f"{prediction.name} holds {prediction.dtype} values from {min(values):g} to {max(values):g}, which are neither "
+        f"a mask nor probabilities up to {scale}; give --kind mask if all non-zero values are foreground, --kind "
+        f"probability if {scale} means 1, or rescale it"
+    )
+
+
+def _distinct(array: np.ndarray) -> set[float] | None:
+    """The distinct values of a section, or None if there are more than two and some have fractions."""
+    if array.dtype in (np.uint8, np.uint16):
+        return set(np.flatnonzero(np.bincount(array.ravel())).tolist())
+    ends = array.min(), array.max()
+    if ((array == ends[0]) | (array == ends[1])).all():
+        return {float(end) for end in ends}
+    if array.dtype.kind == "f" and not (array == np.rint(array)).all():
+        return None
+    return set(np.unique(array).tolist())
+
+
+def _check_labels(label: np.ndarray, name: str) -> None:
+    """Refuse values that usually mark pixels not to be scored."""
+    if not label.size or label.dtype == bool:
+        return
+    low, high = label.min(), label.max()
+    negative = not low >= 0
+    if negative or (high == 255 and {1, 255} <= set(_distinct(label) or ()) <= {0, 1, 255}):
+        value = low if negative else high
+        raise InputError(
+            f"{name} holds the label {value:g}, which often marks pixels to ignore; give --ignore-value {value:g}, or "
+            "replace it"
+        )
 
 
 def check_shapes(prediction: Volume, labels: Volume, ignore: Volume | None = None) -> None:
-    """Raise InputError unless the volumes have the same shape; say so if only the order of axes differs."""
+    """Raise InputError unless the volumes have the same shape."""
     for other, noun in ((labels, "labels"), (ignore, "region to ignore")):
         if other is None or other.shape == prediction.shape:
             continue

@@ -3,13 +3,13 @@
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mitoda.errors import FileError, MitodaError
+from mitoda.errors import FileError
 
 T = TypeVar("T")
 
@@ -17,8 +17,6 @@ SIGNATURES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two are BigTIFF
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "JPEG": (b"\xff\xd8\xff",),
-    "ZIP": (b"PK\x03\x04",),
-    "GZIP": (b"\x1f\x8b",),
 }
 SUFFIXES = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), "TIFF"),
@@ -49,15 +47,13 @@ def check_regular(path: Path) -> None:
         raise FileError(f"{path} is not a regular file but a folder, pipe or device; give a file")
 
 
-def check_signature(path: Path, kind: str, name: str | None = None) -> None:
+def check_signature(path: Path, kind: str) -> None:
     """Refuse a file whose first bytes are not those of its format.
 
     Parameters
     ----------
     path : Path
-    kind : {"TIFF", "PNG", "JPEG", "ZIP", "GZIP"}
-    name : str, optional
-        What the message calls the file, for example its URL; its path otherwise.
+    kind : {"TIFF", "PNG", "JPEG"}
 
     Raises
     ------
@@ -71,7 +67,7 @@ def check_signature(path: Path, kind: str, name: str | None = None) -> None:
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     if not start.startswith(SIGNATURES[kind]):
-        raise FileError(f"{name or path} is not a {kind} file: {_what_it_looks_like(start)}")
+        raise FileError(f"{path} is not a {kind} file: {_what_it_looks_like(start)}")
 
 
 def _what_it_looks_like(start: bytes) -> str:
@@ -87,6 +83,30 @@ def _what_it_looks_like(start: bytes) -> str:
     if not any(byte < 9 for byte in start):
         return "it looks like text; download or export the image again"
     return f"it begins with {start[:4]!r}; export the image again"
+
+
+def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) -> None:
+    """Refuse a file that cannot be written, or that would replace an input.
+
+    Raises
+    ------
+    FileError
+        If `path` is an input or in an input folder, a folder, a device, in a missing folder, or exists without
+        `overwrite`.
+    """
+    if not path.parent.is_dir():
+        raise FileError(f"the folder {path.parent} does not exist; create it first: mkdir -p {path.parent}")
+    if path.is_dir():
+        raise FileError(f"{path} is a folder; give the name of a file in it")
+    for source in inputs:
+        if (path.exists() and source.exists() and path.samefile(source)) or (
+            source.is_dir() and path.resolve().is_relative_to(source.resolve())
+        ):
+            raise FileError(f"{path} would replace or join the input {source}; give another name")
+    if path.exists() or path.is_symlink():
+        check_regular(path)
+        if not overwrite:
+            raise FileError(f"{path} exists; give --overwrite to replace it, or another name")
 
 
 def partial_path(path: Path) -> Path:
@@ -112,9 +132,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
-    except MitodaError:
-        _remove(partial)
-        raise
     except OSError as error:
         _remove(partial)
         kept = "; its earlier content is unchanged" if path.exists() else ""

@@ -27,7 +27,7 @@ from mitoda.benchmark.runner import Failed, Scored, Skipped, Started
 from mitoda.benchmark.table import Checkpoint, Result, partial_spearman, protocol, spearman
 from mitoda.data.geometry import component_limit
 from mitoda.errors import InputError, MitodaError
-from mitoda.evaluation.scoring import METRICS, score_volumes
+from mitoda.evaluation.scoring import METRICS, score
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.segment import segment_volume
 from mitoda.inference.segment_settings import SegmentationSettings
@@ -39,7 +39,7 @@ from mitoda.volumes import open_labels, open_volume, write_sections
 from tests.commands import Commands
 
 CPU = torch.device("cpu")
-TINY = BenchSettings(("oracle", "source-only"))
+TINY = BenchSettings(("oracle", "source-only"), steps=3, patch=128)
 SMALL = {"source": (SOURCE, (3, 96, 96)), "target": (TARGET, (12, 96, 96)), "test": (TARGET, (7, 96, 96))}
 
 
@@ -49,7 +49,7 @@ def drawn(tmp_path_factory) -> Task:
     before = dict(tasks.PHANTOM_VOLUMES)
     tasks.PHANTOM_VOLUMES.update(SMALL)
     try:
-        return replace(find_task("phantom", tmp_path_factory.mktemp("volumes")), steps=3, patch=128)
+        return find_task("phantom", tmp_path_factory.mktemp("volumes"))
     finally:
         tasks.PHANTOM_VOLUMES.update(before)
 
@@ -123,7 +123,7 @@ def test_other_settings_are_refused_not_mixed(drawn, tmp_path):
     """A folder made with 3 steps is not taken for one of 4; the message names the difference."""
     list(run_bench(drawn, replace(TINY, methods=("source-only",)), tmp_path, CPU))
     with pytest.raises(InputError, match=r"source-only-seed0 was made with steps 3, now it is 4;.*--out"):
-        list(run_bench(replace(drawn, steps=4), replace(TINY, methods=("source-only",)), tmp_path, CPU))
+        list(run_bench(drawn, replace(TINY, methods=("source-only",), steps=4), tmp_path, CPU))
 
 
 @pytest.mark.parametrize(("method", "smallest", "snap"), [("oracle", 0.0, False), ("mitoda", 3e6, True)])
@@ -142,7 +142,7 @@ def test_the_score_is_that_of_the_mask_that_segment_writes(drawn, tmp_path, meth
         inference=InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", CPU)),
     )
     list(segment_volume(network, info, test, settings, CPU))
-    written = score_volumes(open_volume(mask), open_labels(drawn.labels), kind="mask").mean
+    written = score(open_volume(mask), open_labels(drawn.labels), kind="mask").mean
     for name in ("f1", "mcc", "iou"):
         assert result.last.mean[name] == getattr(written, name)
 
@@ -282,7 +282,7 @@ def test_all_is_the_paper_s_table_then_ours():
     assert set(chosen) - set(PAPER_ORDER) <= {"mitoda"}
     assert choose_methods("isc, source-only,isc") == ("isc", "source-only")
     with pytest.raises(InputError, match="there is no method 'icc'"):
-        BenchSettings(choose_methods("icc"))
+        choose_methods("icc")
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def test_the_command_prints_table_and_protocol_and_writes_files(drawn, tmp_path,
     ("arguments", "said"),
     [
         (["vnc3-luchi"], "there is no task 'vnc3-luchi'; choose one of vnc3-lucchi-s1"),
-        (["phantom", "--seeds", "0"], "seeds is a number of seeds, at least 1"),
+        (["phantom", "--seeds", "0"], "--seeds is a number of seeds, at least 1"),
         (["phantom", "--figure", "bars.svg"], "--figure must end in .png"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 
 from mitoda.cli.memory import keep_freed_memory
 from mitoda.data.geometry import Geometry
-from mitoda.evaluation.scoring import VolumeScore, score_volumes
+from mitoda.evaluation.scoring import VolumeScore, score
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import predict_sections
 from mitoda.models.backbones import backbone_named
@@ -46,7 +46,7 @@ def score_large() -> VolumeScore:
     label = np.kron(blobs, np.ones((64, 64), np.uint8))
     noise = rng.normal(size=label.shape).astype(np.float32)
     probability = 1 / (1 + np.exp(4 - 8 * label.astype(np.float32) + 1.5 * noise))
-    return score_volumes(
+    return score(
         ShiftedVolume(probability, LARGE[0], "probability"), ShiftedVolume(label, LARGE[0], "label")
     )
 
@@ -89,7 +89,7 @@ def main() -> None:
     )
     rows = [Row(f"scikit-learn, {chosen.sections} sections", theirs)]
     for name, (volume, limit) in volumes.items():
-        seconds = median_seconds(lambda volume=volume: score_volumes(volume, labels), chosen.repeats)
+        seconds = median_seconds(lambda volume=volume: score(volume, labels), chosen.repeats)
         rows.append(Row(f"mitoda, {name}", seconds, theirs, limit=limit))
     if chosen.large:
         command = [sys.executable, "-m", "tests.benchmarks.score", "--only-large"]
@@ -99,7 +99,7 @@ def main() -> None:
     expected = np.mean(
         [score_section(one, truth) for one, truth in zip(probability[::20], label[::20], strict=True)], axis=0
     )
-    found = score_volumes(ArrayVolume(probability[::20]), ArrayVolume(label[::20])).mean
+    found = score(ArrayVolume(probability[::20]), ArrayVolume(label[::20])).mean
     worst = max(abs(expected - [found.average_precision, found.f1, found.mcc, found.iou]))
     show("score", rows, notes=[f"largest difference from scikit-learn on every 20th section: {worst:.1e}"])
 

@@ -1,12 +1,21 @@
 """Files written whole or not at all, and records validated when they are read back."""
 
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 
 from mitoda.errors import FileError
-from mitoda.volumes.files import atomic_write, parse_record, partial_path, read_record, write_record
+from mitoda.volumes.files import (
+    atomic_write,
+    check_output,
+    check_signature,
+    parse_record,
+    partial_path,
+    read_record,
+    write_record,
+)
 
 
 @dataclass(frozen=True)
@@ -80,3 +89,33 @@ def test_a_missing_or_huge_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("mitoda.volumes.files.LARGEST_RECORD", 10)
     with pytest.raises(FileError, match="100 bytes"):
         read_record(tmp_path / "large.json", Record)
+
+
+def test_outputs_that_would_destroy_something_are_refused(tmp_path):
+    """An input under any name, a folder, a device, a missing folder, and what exists."""
+    (tmp_path / "labels.tif").write_text("labels")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "labels.tif")
+    (tmp_path / "sections").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    inputs = [tmp_path / "labels.tif", tmp_path / "sections"]
+    for name, sentence in {
+        "labels.tif": "replace or join the input",
+        "link.csv": "replace or join the input",
+        "sections/a.csv": "replace or join the input",
+        "sections": "is a folder",
+        "pipe.csv": "not a regular file",
+        "missing/a.csv": "does not exist",
+    }.items():
+        with pytest.raises(FileError, match=sentence):
+            check_output(tmp_path / name, inputs, overwrite=True)
+    (tmp_path / "old.csv").touch()
+    check_output(tmp_path / "old.csv", inputs, overwrite=True)
+    with pytest.raises(FileError, match=r"old.csv exists"):
+        check_output(tmp_path / "old.csv", inputs)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """Reading a FIFO would block for ever."""
+    os.mkfifo(tmp_path / "stack.tif")
+    with pytest.raises(FileError, match="not a regular file"):
+        check_signature(tmp_path / "stack.tif", "TIFF")

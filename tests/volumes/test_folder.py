@@ -66,6 +66,50 @@ def test_several_kinds_of_file_are_refused(tmp_path):
         open_volume(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["s_0", "s_1", "s_3"], r"missing between s_1.png and s_3.png"),
+        (["s_000", "s_010", "s_030"], r"missing between s_010.png and s_030.png"),
+        (["s_1", "s_01", "s_2"], r"missing between s_1.png and s_2.png"),
+        (["s_0", "s_0_mask", "s_1", "s_1_mask"], r"such as s_0.png and s_0_mask.png"),
+        (["s_0", "s_1", "s_2", "overview"], r"such as s_0.png and overview.png"),
+    ],
+)
+def test_gaps_and_strangers_are_refused(names, sentence, tmp_path):
+    """A missing number would shift the sections, another kind of name would mix two stacks."""
+    for name in names:
+        write_png(tmp_path / f"{name}.png")
+    with pytest.raises(InputError, match=sentence):
+        open_volume(tmp_path)
+
+
+@pytest.mark.parametrize("names", [["a", "b", "d"], ["s_000", "s_010", "s_020"], ["x1_y2", "x3_y5", "x4_y9"]])
+def test_names_without_one_series_of_numbers_are_taken(names, tmp_path):
+    """Words, every tenth section and names with several numbers tell of no gap."""
+    for name in names:
+        write_png(tmp_path / f"{name}.png")
+    assert open_volume(tmp_path).shape[0] == 3
+
+
+def test_a_broken_link_is_named(tmp_path):
+    """A section that is a link to a missing file is not left out."""
+    write_png(tmp_path / "0.png")
+    (tmp_path / "1.png").symlink_to(tmp_path / "missing.png")
+    with pytest.raises(FileError, match=r"1.png is a link to a missing file"):
+        open_volume(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_grey_in_colour_modes_is_taken(mode, tmp_path):
+    """Equal channels are one grey channel."""
+    values = np.arange(72, dtype=np.uint8).reshape(8, 9) * np.uint8(3)
+    Image.fromarray(values).convert("RGB").convert(mode).save(tmp_path / "0.png")
+    np.testing.assert_array_equal(
+        open_volume(tmp_path / "0.png").read(0), np.array(Image.open(tmp_path / "0.png").convert("L"))
+    )
+
+
 def test_a_stack_among_sections_is_refused(tmp_path, stack):
     """A file of several sections in a folder is named."""
     tifffile.imwrite(tmp_path / "1.tif", stack, photometric="minisblack")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -160,6 +161,17 @@ def test_each_iteration_starts_anew_and_a_loss_is_told(tmp_path, stack):
     old.path.write_bytes(data[: len(data) // 2])
     with pytest.raises(FileError, match="had 3 whole sections and now has 1"):
         list(old)
+
+
+def test_a_file_of_somebody_else_is_not_taken(tmp_path, stack):
+    """A .partial that mitoda did not write is refused and stays."""
+    partial = tmp_path / "mask.tif.partial"
+    for write in (lambda: partial.write_bytes(bytes(100)), lambda: tifffile.imwrite(partial, stack)):
+        write()
+        before = partial.read_bytes()
+        with pytest.raises(FileError, match=r"is not a TIFF file|was not written by mitoda"):
+            read_partial(tmp_path / "mask.tif", "run-1", stack.shape, stack.dtype)
+        assert partial.read_bytes() == before
 
 
 def test_overwrite_starts_again(tmp_path, stack):

@@ -164,6 +164,87 @@ def test_colours_channels_and_time_are_refused(shape, options, sentence, tmp_pat
         open_volume(tmp_path / "image.tif")
 
 
+@pytest.mark.parametrize("layout", [{}, {"tile": (16, 16)}], ids=["strips", "tiles"])
+def test_grey_jpeg_is_decoded(layout, tmp_path):
+    """JPEG-compressed sections equal what tifffile reads, whole and in part."""
+    smooth = np.clip(np.add.outer(np.arange(4) * 40, np.arange(30 * 40).reshape(30, 40) // 9), 0, 255)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, smooth.astype(np.uint8), photometric="minisblack", compression="jpeg", **layout)
+    volume = open_volume(path)
+    expected = tifffile.imread(path)
+    np.testing.assert_array_equal([volume.read(index) for index in range(4)], expected)
+    np.testing.assert_array_equal(volume.read(2, slice(9, 21), slice(3, 35)), expected[2, 9:21, 3:35])
+    with pytest.raises(InputError, match="JPEG-compressed"):
+        open_labels(path)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("sections", [3, 4])
+def test_few_sections_stored_as_colour_planes_are_sections(sections, compression, tmp_path, stack):
+    """tifffile stored arrays of 3 or 4 sections as planes of RGB or RGBA."""
+    options = {"planarconfig": "separate", "extrasamples": ["unassalpha"] if sections == 4 else []}
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, stack[:sections], photometric="rgb", compression=compression, **options)
+    volume = open_volume(path)
+    assert volume.shape == (sections, 40, 30)
+    np.testing.assert_array_equal([volume.read(index) for index in range(sections)], stack[:sections])
+    np.testing.assert_array_equal(volume.read(2, slice(3, 9), slice(5, 8)), stack[2, 3:9, 5:8])
+    tifffile.imwrite(path, stack[:sections], photometric="rgb", metadata=None, **options)
+    with pytest.raises(InputError, match="if these are sections, give --axes ZYX"):
+        open_volume(path)
+    np.testing.assert_array_equal(open_volume(path, axes="ZYX").read(1), stack[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}], ids=["plain", "zlib", "tiles"]
+)
+def test_grey_stored_as_rgb_is_read(options, tmp_path, stack):
+    """Equal channels are one grey channel; a section where they differ is refused when it is read."""
+    path = tmp_path / "stack.tif"
+    colour = np.stack([stack] * 3, axis=-1)
+    tifffile.imwrite(path, colour, photometric="rgb", **options)
+    volume = open_volume(path)
+    assert volume.shape == stack.shape
+    np.testing.assert_array_equal(volume.read(3, slice(5, 30), slice(2, 20)), stack[3, 5:30, 2:20])
+    colour[4, 7, 7, 1] ^= 1
+    tifffile.imwrite(path, colour, photometric="rgb", **options)
+    with pytest.raises(InputError, match="the channels of section 4 differ"):
+        open_volume(path).read(4)
+
+
+CLAIMS = {
+    "shaped": '{"shape": [1000000000, 64, 64]}',
+    "imagej": "ImageJ=1.54f\nimages=1000000000\nslices=1000000000\n",
+    "ome": '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image><Pixels DimensionOrder="XYZCT" '
+    'Type="uint8" SizeX="64" SizeY="64" SizeZ="1000000000" SizeC="1" SizeT="1"><TiffData/></Pixels></Image></OME>',
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_beyond_the_file_takes_no_memory(claim, tmp_path):
+    """A file of 4 kB that announces a thousand million sections is refused before they are listed."""
+    path = tmp_path / "claim.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), description=CLAIMS[claim], metadata=None)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError, match="announces 1000000000 sections"):
+            open_volume(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_compressed_bomb_is_refused(tmp_path):
+    """A small file with a section of gigabytes is not decoded."""
+    path = tmp_path / "bomb.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), compression="zlib", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tiff.pages.first.tags[name].overwrite(60000)
+    with pytest.raises(FileError, match=r"claims sections of 3.4 GiB in a file of"):
+        open_volume(path)
+
+
 @pytest.mark.parametrize("axes", ["CYX", "TYX", "ZYX", None])
 def test_a_deep_only_axis_is_sections_whatever_its_name(axes, tmp_path, stack):
     """Seven "channels" or "time points" are sections: tifffile names them so."""

@@ -39,6 +39,9 @@ def test_units_by_all_their_names(unit, nanometres):
     [
         ({"unit": "um", "spacing": 0.05}, (50, 5, 4)),
         ({"unit": "um", "spacing": -0.05}, (50, 5, 4)),
+        ({"unit": "um", "zunit": "nm", "spacing": 50.0}, (50, 5, 4)),
+        ({"unit": "um", "yunit": "mm", "spacing": 0.05}, (50, 5000, 4)),
+        ({"unit": "um", "zunit": "sec", "spacing": 50.0}, None),
         ({"unit": "um"}, None),
         ({"spacing": 0.05}, None),
         ({"unit": "pixel", "spacing": 1.0}, None),
