@@ -198,8 +198,7 @@ def partial_spearman(
 
 def protocol(task: Task, settings: BenchSettings) -> tuple[str, ...]:
     """Say how the numbers were made: which labels were read, what was scored, and what chose the checkpoint."""
-    steps, minutes = settings.length(task)
-    length = f"{steps} steps" if steps is not None else f"{minutes:g} minutes"
+    length = f"{task.steps} steps" if task.steps is not None else f"{task.minutes:g} minutes"
     oracle = any(method_named(method)[0].labels_from == "target" for method in settings.methods)
     seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
     lines = [

@@ -36,14 +36,14 @@ class Task:
     test: str
     """The volume that is scored."""
     labels: str | None = None
-    """Labels of `test`; None takes those fetched with it."""
+    """Labels of `test`: a path or a fetched data set; None takes those fetched with `test`."""
     target_labelled: str | None = None
     """`target` with its labels, for the oracle alone; None where there are none."""
     source_voxel_size: VoxelSize | None = None
     target_voxel_size: VoxelSize | None = None
     """Of `target` and `test`, in nanometres; None is read from the catalogue or the metadata."""
     minutes: float | None = 30.0
-    """Default length of a training; where None, `steps`."""
+    """Length of each training; None where `steps` gives it."""
     steps: int | None = None
     patch: int = 512
     ema_decay: float = 0.995
@@ -65,14 +65,11 @@ TASKS: dict[str, Task] = {
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """How a task is benchmarked. Where a value is None, the task's own is used."""
+    """What is the same for every task."""
 
     methods: tuple[str, ...]
     seeds: int = 1
     """Number of seeds: 0, 1, …"""
-    minutes: float | None = None
-    steps: int | None = None
-    patch: int | None = None
     backbone: str = "compact"
     """The same for every method."""
     keep: int = 0
@@ -82,35 +79,18 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
-            raise InputError(f"--seeds is a number of seeds, at least 1; got {self.seeds}")
+            raise InputError(f"seeds is a number of seeds, at least 1; got {self.seeds}")
         if not self.methods:
-            raise InputError("no method was given; give --methods all or a list such as isc,source-only")
-        if self.minutes is not None and self.steps is not None:
-            raise InputError("give the length of each training either as --steps or as --minutes")
+            raise InputError("no method was given; give 'all' or names such as isc,source-only")
         for name in self.methods:
             method_named(name)
 
-    def length(self, task: Task) -> tuple[int | None, float | None]:
-        """Steps or minutes of each training."""
-        if self.minutes is None and self.steps is None:
-            return task.steps, task.minutes
-        return self.steps, self.minutes
-
 
 def choose_methods(text: str) -> tuple[str, ...]:
-    """Read `--methods`: names separated by commas, or `all` for the paper's and then mitoda.
-
-    Raises
-    ------
-    InputError
-        If a name is unknown.
-    """
+    """Read names separated by commas, or `all` for the paper's methods and then mitoda."""
     if text.strip() == "all":
         return tuple(name for name in (*PAPER_ORDER, "mitoda") if name in METHODS)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        method_named(name)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def find_task(name: str, folder: Path, dest: str | None = None) -> Task:
@@ -140,20 +120,7 @@ def own_task(
     target_voxel_size: VoxelSize | None = None,
     dest: str | None = None,
 ) -> Task:
-    """Make a task of one's own volumes.
-
-    Parameters
-    ----------
-    labels : str
-        Labels of `test`: a path, or a fetched data set that has labels.
-    test : str, optional
-        The held-out volume; by default the target itself, scored where it was adapted.
-    """
-    if _is_fetched(labels):
-        mask = resolve(labels, dest).mask
-        if mask is None:
-            raise FileError(f"{labels} was fetched without labels; give the path of a mask with --labels")
-        labels = str(mask)
+    """Make a task of one's own volumes; see `Task`. Without `test`, the target is scored where it was adapted."""
     task = Task("own", source, target, test or target, labels, None, source_voxel_size, target_voxel_size)
     return task if task.is_transductive else _with_oracle(task, dest)
 
@@ -211,8 +178,10 @@ def open_held_out(task: Task, dest: str | None = None) -> HeldOut:
         If there are no labels or their shape differs; the message says what to do.
     """
     split = resolve(task.test, dest) if _is_fetched(task.test) else None
-    fetched = None if split is None else split.mask
-    mask = fetched if task.labels is None else Path(task.labels)
+    if task.labels is None:
+        mask = None if split is None else split.mask
+    else:
+        mask = resolve(task.labels, dest).mask if _is_fetched(task.labels) else Path(task.labels)
     if mask is None:
         raise FileError(_no_labels(task))
     if split is None:
@@ -252,7 +221,6 @@ def why_not(task: Task, settings: BenchSettings, method: str) -> str:
 
 def plan_training(task: Task, settings: BenchSettings, method: str, seed: int) -> AdaptationPlan:
     """Plan one training: the same for all methods except for the method itself."""
-    steps, minutes = settings.length(task)
     oracle = method_named(method)[0].labels_from == "target"
     return AdaptationPlan(
         source=task.source,
@@ -260,9 +228,9 @@ def plan_training(task: Task, settings: BenchSettings, method: str, seed: int) -
         training=TrainingSettings(
             method=method,
             backbone=settings.backbone,
-            steps=steps,
-            minutes=minutes,
-            patch=settings.patch or task.patch,
+            steps=task.steps,
+            minutes=task.minutes,
+            patch=task.patch,
             ema_decay=task.ema_decay,
             seed=seed,
             keep=settings.keep,

@@ -88,6 +88,7 @@ def bench(
 ) -> None:
     """Train methods, score each on a held-out volume, and print the scores beside the paper's."""
     import json
+    from dataclasses import replace
 
     from mitoda.benchmark import BenchSettings, choose_methods, find_task, own_task, run_bench, tabulate
     from mitoda.errors import FileError, InputError
@@ -98,9 +99,7 @@ def bench(
             raise FileError(f"the folder {path.absolute().parent} does not exist; make it first")
     if figure is not None and figure.suffix.lower() != ".png":
         raise InputError(f"--figure must end in .png; got {figure}")
-    settings = BenchSettings(
-        choose_methods(methods), seeds, minutes, steps, patch=patch, backbone=backbone, keep=keep, dest=dest
-    )
+    settings = BenchSettings(choose_methods(methods), seeds, backbone, keep, dest)
     chosen_device = choose_device(device)
     volumes = {
         "--source": source, "--target": target, "--labels": labels, "--test": test,
@@ -115,6 +114,9 @@ def bench(
         raise typer.BadParameter("give a TASK such as vnc3-lucchi-s2, or --source, --target and --labels")
     else:
         chosen = own_task(source, target, labels, test, source_voxel_size, target_voxel_size, dest)
+    if steps is not None or minutes is not None:
+        chosen = replace(chosen, steps=steps, minutes=minutes)
+    chosen = replace(chosen, patch=patch or chosen.patch)
     say(f"{chosen.name}: {', '.join(settings.methods)} on {describe_device(chosen_device)}, into {out}")
     with stopping_politely(
         "stopping after this step, then saving … (Ctrl-C again to stop at once)"

@@ -1,10 +1,9 @@
-"""Public data sets by name: where they are, how they are verified, and their conversion to one layout."""
+"""Public data sets by name: where they are published, how they are verified, and their conversion to TIFF."""
 
-from mitoda.datasets.cache import ResolvedSplit, default_dest, is_dataset_spec, resolve
+from mitoda.datasets.cache import ResolvedSplit, default_dest, find_dataset, is_dataset_spec, resolve
 from mitoda.datasets.catalogue import DATASETS
-from mitoda.datasets.events import FetchEvent
 from mitoda.datasets.fetch import fetch_dataset
-from mitoda.datasets.schema import Dataset, DatasetFile, LabelRule, Sections, Split
+from mitoda.datasets.schema import Dataset, DatasetFile, FetchEvent, LabelRule, Sections, Split
 
 __all__ = [
     "DATASETS",
@@ -17,6 +16,7 @@ __all__ = [
     "Split",
     "default_dest",
     "fetch_dataset",
+    "find_dataset",
     "is_dataset_spec",
     "resolve",
 ]

@@ -1,90 +1,78 @@
-"""One split from published files to volume.tif, mask.tif and, where not all is annotated, ignore.tif."""
+"""Published files converted to volume.tif, mask.tif and, where not everything is annotated, ignore.tif."""
 
 import hashlib
+import io
 import math
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import re
+import zipfile
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+import tifffile
 
-from mitoda.datasets.cache import IGNORE, MASK, VOLUME
-from mitoda.datasets.schema import Dataset, LabelRule
-from mitoda.datasets.sections import read_sections
-from mitoda.errors import InputError
+from mitoda.datasets.cache import IGNORE, MASK, VOLUME, Product
+from mitoda.datasets.schema import Dataset, FetchEvent, LabelRule, Sections
+from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.volumes.folder import natural_key
 from mitoda.volumes.writer import SectionWriter
 
-Progress = tuple[int, int]
-"""Sections done, sections in all."""
+Conversion = Generator[FetchEvent, None, dict[str, Product]]
+"""Yields progress; returns the files written, by name."""
 
 
-@dataclass(frozen=True)
-class Product:
-    """One converted file."""
-
-    name: str
-    array_sha256: str | None = None
-    """sha256 of the array in C order: of the grey values, or of the mask as 0 and 1; None for ignore.tif."""
-    foreground: float | None = None
-    """Share of voxels that are set; None for grey values."""
-
-
-def convert_volume(
-    dataset: Dataset, split: str, files: Mapping[str, Path], folder: Path
-) -> Generator[Progress, None, list[Product]]:
-    """Write `folder`/volume.tif, holding one section in memory, and return what was written.
+def convert_volume(dataset: Dataset, split: str, files: Mapping[str, Path], folder: Path) -> Conversion:
+    """Write `folder`/volume.tif, with one section in memory.
 
     Raises
     ------
     InputError
-        If a section has another shape or type than the table says, or their number or their hash differ.
+        If shape, type, number of sections or hash are not what the catalogue says.
     FileError
         If a source cannot be read.
     """
-    entry = dataset.splits[split]
-    what = f"the volume of {dataset.name}:{split}"
-    sections = (_single_channel(section, what) for section in read_sections(entry.images, files))
+    entry, what = dataset.splits[split], f"the volume of {dataset.name}:{split}"
     digest = hashlib.sha256()
     with _writer(folder / VOLUME, dataset, split) as writer:
-        for done, section in enumerate(_of_shape(sections, entry.shape, what), start=1):
-            if section.dtype != np.uint8:
-                raise InputError(f"{what} holds {section.dtype}; uint8 was expected")
+        for done, stored in enumerate(
+            _of_shape(read_sections(entry.images, files), entry.shape, what), start=1
+        ):
+            section = _grey(stored, what)
             digest.update(section.tobytes())
             writer.write(section)
-            yield done, entry.shape[0]
+            yield FetchEvent("converting", dataset.name, "", f"{split}/{VOLUME}", done, entry.shape[0])
         _check_hash(digest.hexdigest(), entry.volume_sha256, what)
-    return [Product(VOLUME, digest.hexdigest())]
+    return {VOLUME: _product(folder / VOLUME, entry.images, digest.hexdigest())}
 
 
-def convert_labels(
-    dataset: Dataset, split: str, files: Mapping[str, Path], folder: Path
-) -> Generator[Progress, None, list[Product]]:
-    """Write `folder`/mask.tif, 255 where the source says mitochondrion, else 0, and return what was written.
+def convert_labels(dataset: Dataset, split: str, files: Mapping[str, Path], folder: Path) -> Conversion:
+    """Write `folder`/mask.tif: 255 where the source says mitochondrion, else 0.
 
-    Where the source marks voxels as not annotated, these are 0 in the mask and 255 in `folder`/ignore.tif.
-    They are a
-    file of their own because every reader of masks takes anything that is not zero for a mitochondrion.
+    Voxels that the source marks as not annotated are 0 in the mask and 255 in `folder`/ignore.tif: a reader of masks
+    takes anything that is not 0 for a mitochondrion.
 
     Raises
     ------
     InputError
-        If shapes, their number, values or hash are not what the table says, or no voxel is a mitochondrion.
+        If shape, values, number of sections or hash are not what the catalogue says, or no voxel is a mitochondrion.
     FileError
         If a source cannot be read.
     """
-    entry, rule = dataset.splits[split], dataset.label_rule
+    entry, rule, what = dataset.splits[split], dataset.label_rule, f"the labels of {dataset.name}:{split}"
     if entry.labels is None:
         raise InputError(f"{dataset.name}:{split} has no labels")
-    what = f"the labels of {dataset.name}:{split}"
-    sections = (_lowest_channel(section) for section in read_sections(entry.labels, files))
     digest, found, foreground = hashlib.sha256(), set[float](), 0
     with ExitStack() as stack:
         mask = stack.enter_context(_writer(folder / MASK, dataset, split))
         ignored = (
             None if rule.ignore is None else stack.enter_context(_writer(folder / IGNORE, dataset, split))
         )
-        for done, section in enumerate(_of_shape(sections, entry.shape, what), start=1):
+        for done, stored in enumerate(
+            _of_shape(read_sections(entry.labels, files), entry.shape, what), start=1
+        ):
+            section = _lowest_channel(stored)
             if rule.allowed is not None:
                 found.update(np.unique(section).tolist())
             is_foreground = section > rule.above
@@ -93,87 +81,186 @@ def convert_labels(
             mask.write(is_foreground * np.uint8(255))
             if ignored is not None:
                 ignored.write((section == rule.ignore) * np.uint8(255))
-            yield done, entry.shape[0]
+            yield FetchEvent("converting", dataset.name, "", f"{split}/{MASK}", done, entry.shape[0])
         _check_values(found, rule, what)
         if foreground == 0:
             raise InputError(
-                f"{what} hold no mitochondrion: no voxel exceeds {rule.above}; this is the wrong file"
+                f"{what} contain no mitochondrion: no value is above {rule.above}; this is the wrong file"
             )
         _check_hash(digest.hexdigest(), entry.mask_sha256, what)
-    products = [Product(MASK, digest.hexdigest(), foreground / math.prod(entry.shape))]
-    return products if ignored is None else [*products, Product(IGNORE)]
+    share = foreground / math.prod(entry.shape)
+    products = {MASK: _product(folder / MASK, entry.labels, digest.hexdigest(), share)}
+    return products if ignored is None else {**products, IGNORE: _product(folder / IGNORE, entry.labels)}
 
 
 def _writer(path: Path, dataset: Dataset, split: str) -> SectionWriter:
-    """Return a writer of uint8 sections that completes `path` only if all of them arrive."""
-    return SectionWriter(path, dataset.splits[split].shape, np.dtype(np.uint8), dataset.voxel_size)
+    return SectionWriter(path, dataset.splits[split].shape, np.uint8, dataset.voxel_size)
+
+
+def _product(
+    path: Path, source: Sections, array_sha256: str | None = None, foreground: float | None = None
+) -> Product:
+    import pooch
+
+    return Product(path.stat().st_size, pooch.file_hash(str(path)), array_sha256, foreground, source.files)
 
 
 def _of_shape(sections: Iterable[np.ndarray], shape: tuple[int, int, int], what: str) -> Iterator[np.ndarray]:
-    """Yield the sections, contiguous, as long as they are what the table promises.
-
-    Raises
-    ------
-    InputError
-        At the first section of another shape, or when there are more or fewer than expected.
-    """
+    """Yield the sections; refuse one of another shape, and more or fewer than expected."""
     count = 0
     for section in sections:
-        if section.shape != shape[1:]:
+        if section.shape[:2] != shape[1:]:
             raise InputError(f"{what}: section {count} has the shape {section.shape}, expected {shape[1:]}")
         if count == shape[0]:
             raise InputError(f"{what}: there are more than the {shape[0]} sections expected")
-        yield np.ascontiguousarray(section)
+        yield section
         count += 1
     if count < shape[0]:
         raise InputError(f"{what}: there are {count} sections, expected {shape[0]}")
 
 
-def _single_channel(section: np.ndarray, what: str) -> np.ndarray:
-    """Return a grey image stored with colour channels as one channel; alpha is dropped.
-
-    Raises
-    ------
-    InputError
-        If red, green and blue differ.
-    """
-    if section.ndim != 3:
-        return section
-    grey = section[..., 0]
-    if section.shape[-1] >= 3 and not all(np.array_equal(grey, section[..., channel]) for channel in (1, 2)):
-        raise InputError(f"{what} is in colour; grey values were expected")
-    return grey
+def _grey(section: np.ndarray, what: str) -> np.ndarray:
+    """Return uint8 grey values, also of an image stored with equal colour channels; drop alpha."""
+    if section.dtype != np.uint8:
+        raise InputError(f"{what} has values of type {section.dtype}; expected uint8")
+    if section.ndim == 3:
+        if section.shape[-1] >= 3 and np.ptp(section[..., :3], axis=-1).any():
+            raise InputError(f"{what} is in colour; expected grey values")
+        section = section[..., 0]
+    return np.ascontiguousarray(section)
 
 
 def _lowest_channel(section: np.ndarray) -> np.ndarray:
-    """Return labels stored with colour channels as one channel.
+    """Return labels stored with colour channels as one: the darkest colour, 0 where alpha makes it transparent.
 
-    A pixel counts as bright only if all its colours are (white is a mitochondrion, a coloured mark is not),
-    and as 0
-    where alpha makes it transparent.
+    So white is a mitochondrion and a coloured mark is not.
     """
     if section.ndim != 3:
         return section
     has_alpha = section.shape[-1] in (2, 4)
-    colours = section[..., :-1] if has_alpha else section
-    lowest = colours.min(axis=-1)
-    if has_alpha:
-        lowest[section[..., -1] == 0] = 0
-    return lowest
+    lowest: np.ndarray = (section[..., :-1] if has_alpha else section).min(axis=-1)
+    return np.where(section[..., -1] == 0, 0, lowest) if has_alpha else lowest
 
 
 def _check_values(found: set[float], rule: LabelRule, what: str) -> None:
-    """Refuse values that no allowed set holds."""
     if rule.allowed is None or any(found <= set(allowed) for allowed in rule.allowed):
         return
     expected = " or ".join(", ".join(map(str, allowed)) for allowed in rule.allowed)
-    some = ", ".join(f"{value:g}" for value in sorted(found)[:8])
-    raise InputError(
-        f"{what} hold {len(found)} values ({some}{', ...' if len(found) > 8 else ''}), expected {expected}"
-    )
+    some = ", ".join(f"{value:g}" for value in sorted(found)[:8]) + (", ..." if len(found) > 8 else "")
+    raise InputError(f"{what} contain the values {some}; expected {expected}")
 
 
 def _check_hash(found: str, expected: str | None, what: str) -> None:
-    """Refuse an array that is not the known one."""
     if expected is not None and found != expected:
         raise InputError(f"{what} decoded to an array with sha256 {found}, expected {expected}")
+
+
+def read_sections(where: Sections, files: Mapping[str, Path]) -> Iterator[np.ndarray]:
+    """Yield sections in order, shape (rows, columns) or (rows, columns, channels); 1-bit images as 0 and 255.
+
+    `files` holds the local file of each path in `where`.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read, or a zip does not contain the sections.
+    """
+    from nibabel.filebasedimages import ImageFileError
+
+    paths = [files[path] for path in where.files]
+    first, found = paths[0], 0
+    sections: Iterator[np.ndarray]
+    if len(paths) > 1:
+        sections = (_decode(path.name, path.read_bytes()) for path in paths)
+    elif first.suffix == ".zip":
+        sections = _read_zip(first, where)
+    elif first.name.endswith(".nii.gz"):
+        sections = _read_nifti(first)
+    else:
+        sections = _read_stack(first)
+    broken = (
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        zlib.error,
+        zipfile.BadZipFile,
+        tifffile.TiffFileError,
+    )
+    try:
+        for section in sections:
+            yield section
+            found += 1
+    except MitodaError:
+        raise
+    except (*broken, ImageFileError) as error:
+        path = paths[min(found, len(paths) - 1)]
+        raise FileError(f"section {found} cannot be read from {path}: {error}") from error
+
+
+def _decode(name: str, data: bytes) -> np.ndarray:
+    """Decode one TIFF or PNG image; a 1-bit image becomes 0 and 255, as an 8-bit one would be."""
+    if name.lower().endswith((".tif", ".tiff")):
+        # TiffFile holds itself in a cycle; closing the buffer frees the bytes before the garbage collector runs
+        with io.BytesIO(data) as buffer, tifffile.TiffFile(buffer) as tiff:
+            image = tiff.asarray()
+    else:
+        import imageio.v3 as imageio
+
+        image = imageio.imread(io.BytesIO(data), extension=PurePosixPath(name).suffix)
+    return image.astype(np.uint8) * np.uint8(255) if image.dtype == bool else image
+
+
+def _read_stack(path: Path) -> Iterator[np.ndarray]:
+    from mitoda.volumes.tiff import TiffVolume
+
+    stack = TiffVolume(path)
+    for section in range(stack.shape[0]):
+        yield stack.read(section)
+
+
+def _read_nifti(path: Path) -> Iterator[np.ndarray]:
+    """Yield sections; as uint8 where that changes no value, since NIfTI writers widen types.
+
+    NIfTI's axes are (x, y, z). Its voxel size is not read: in the data sets here it is meaningless.
+    """
+    import nibabel
+
+    for section in np.asanyarray(nibabel.Nifti1Image.from_filename(path).dataobj).T:
+        with np.errstate(invalid="ignore"):
+            narrow = section.astype(np.uint8)
+        yield narrow if np.array_equal(narrow, section) else section
+
+
+def _read_zip(path: Path, where: Sections) -> Iterator[np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        for member in select_members(archive.namelist(), where, path.name):
+            yield _decode(member, archive.read(member))
+
+
+def select_members(names: Sequence[str], where: Sections, archive: str) -> list[str]:
+    """Return the members of a zip that are the sections, in natural order, without hidden files and `__MACOSX`.
+
+    Raises FileError if there is none, or a wanted section number is missing or there twice.
+    """
+    paths = [PurePosixPath(name) for name in names if not name.endswith("/") and "__MACOSX" not in name]
+    members = sorted((str(p) for p in paths if p.match(where.pattern) and p.name[0] != "."), key=natural_key)
+    if not members:
+        raise FileError(
+            f"{archive} contains no {where.pattern}; it is another archive than the published one"
+        )
+    if where.numbers is None:
+        return members
+    by_number: dict[int, str] = {}
+    for member in members:
+        number = int(re.findall(r"\d+", PurePosixPath(member).stem)[-1])
+        if number in by_number and number in where.numbers:
+            raise FileError(f"{archive} contains section {number} twice: {by_number[number]} and {member}")
+        by_number[number] = member
+    missing = [number for number in where.numbers if number not in by_number]
+    if missing:
+        raise FileError(
+            f"{archive} lacks {len(missing)} of the {len(where.numbers)} sections {where.pattern}; "
+            f"the first one missing is number {missing[0]}"
+        )
+    return [by_number[number] for number in where.numbers]

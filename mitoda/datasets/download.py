@@ -1,233 +1,233 @@
-"""One file over HTTP with pooch: to a temporary name, checked, then moved. Errors say what to do next."""
+"""Published files brought to this machine and verified: from a folder, a mirror or their published address."""
 
-import logging
+import hashlib
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
-from mitoda.errors import FileError, MitodaError
+import pooch
+import requests
 
-CHUNK = 2**18
-"""Bytes between two looks at the progress."""
+from mitoda.datasets.cache import SourceFile
+from mitoda.datasets.schema import Dataset, DatasetFile, FetchEvent
+from mitoda.errors import FileError
+from mitoda.volumes.files import atomic_write, check_signature
+
+DOWNLOADS = "downloads"
+"""Folder of verified files that wait for their conversion."""
+CHUNK = 2**20
+"""Bytes between two reports of progress."""
 TIMEOUT = 30
 """Seconds without a byte from the server until it counts as gone."""
-REPORT_EVERY = 0.1
-"""Seconds between two reports of progress."""
+ATTEMPTS = 3
+"""Attempts at a file, with a second's wait more after each, where the connection or the server failed."""
+LARGEST = 4
+"""A body of more than this many times the expected size is refused: a mirror may compress less, but not that much."""
+ADVICE = "fetch again, or take the file from a mirror or a local folder"
 
-SIGNATURES = {
-    ".tif": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    ".png": (b"\x89PNG\r\n\x1a\n",),
-    ".zip": (b"PK\x03\x04",),
-    ".gz": (b"\x1f\x8b",),
-}
-"""First bytes by suffix; the last two of TIFF are BigTIFF."""
-
-ADVICE = "fetch again, or take it from elsewhere with --mirror URL or --from DIR"
+KINDS = {".tif": "TIFF", ".png": "PNG", ".zip": "ZIP", ".gz": "GZIP"}
 
 
-class NotThereError(FileError):
-    """A server says that it has no such file."""
+class _AbsentError(FileError):
+    """The server has no such file."""
 
 
-class _Progress:
-    """What pooch calls a progress bar: counts bytes, and stops a download that cannot end well."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self.folder = folder
-        self.received = 0
-        self.expected = 0
-        self.answered = False
-        self.cancelled = False
-
-    @property
-    def total(self) -> int:
-        """Bytes that the server announces, or 0."""
-        return self.expected
-
-    @total.setter
-    def total(self, expected: int) -> None:
-        self.answered = True
-        self.expected = expected
-        check_free_space(self.folder, expected, self.url)
-
-    def update(self, count: int) -> None:
-        """Count bytes; pooch counts whole chunks, so the last one may be too many."""
-        if self.cancelled:
-            raise FileError(f"the download of {self.url} was stopped")
-        self.received += count
-        if self.expected:
-            self.received = min(self.received, self.expected)
-
-    def reset(self) -> None:
-        """Do nothing: pooch calls this at the end, before it counts all bytes at once."""
-
-    def close(self) -> None:
-        """Do nothing: there is nothing on a screen."""
+class _FailedError(FileError):
+    """The connection or the server failed; another attempt may succeed."""
 
 
-def download(
-    url: str, target: Path, sha256: str | None, size: int | None, provenance: str = ""
-) -> Iterator[tuple[int, int | None]]:
-    """Download `url` to `target`; a file already there with the right hash is kept.
+@dataclass
+class Supply:
+    """Finds, downloads and verifies the files of one data set, each once."""
 
-    Nothing appears under the name of `target` unless it is complete and right, and nothing else stays.
+    dataset: Dataset
+    root: Path
+    """The data set's folder; downloads wait below it until they are converted."""
+    source_dir: Path | None
+    """A local folder with the files. Nothing is downloaded then, except from `mirror` if that is given too."""
+    mirror: str | None
+    """A base URL that replaces the published addresses."""
+    recorded: Mapping[str, SourceFile]
+    """The files of earlier fetches."""
+    paths: dict[str, Path] = field(default_factory=dict)
+    """Where each verified file lies."""
+    sources: dict[str, SourceFile] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    """Files found nowhere, with the places tried."""
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    target : Path
-        Its folder is made if need be.
-    sha256 : str, optional
-        Without one, whatever carries the right first bytes and `size` is taken, as is a file that is already
-        there.
-    size : int, optional
-        Bytes that the file must have.
-    provenance : str
-        Where the hash comes from, for the message when it differs.
+    def gather(self, paths: tuple[str, ...]) -> Generator[FetchEvent, None, dict[str, Path]]:
+        """Bring files here; return those that exist. The others are in `absent`."""
+        for path in paths:
+            if path not in self.paths and path not in self.absent:
+                yield from self._bring(self.dataset.file(path))
+        return {path: self.paths[path] for path in paths if path in self.paths}
 
-    Yields
-    ------
-    (int, int or None)
-        Bytes so far and bytes in all, about ten times a second.
+    def discard(self, paths: tuple[str, ...]) -> None:
+        """Delete the downloads among these that have no known hash: they could not be converted."""
+        for path in paths:
+            is_download = self.paths[path].is_relative_to(self.root / DOWNLOADS)
+            if is_download and self.dataset.file(path).known_hash is None:
+                self.paths.pop(path).unlink(missing_ok=True)
 
-    Raises
-    ------
-    NotThereError
-        If the server says that there is no such file.
-    FileError
-        If the connection fails, or what arrives is cut off, a web page, or of another size or hash.
-    """
-    progress = _Progress(url, target.parent)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mitoda-fetch") as pool:
-        future = pool.submit(_retrieve, url, target, sha256, size, progress)
-        try:
-            while not wait([future], timeout=REPORT_EVERY).done:
-                yield progress.received, progress.expected or None
-        finally:
-            progress.cancelled = True
-    try:
-        future.result()
-    except ValueError as error:
-        if isinstance(error, MitodaError):
-            raise
-        # pooch, when the hash differs; its sentence has both hashes
-        origin = f" The expected hash is {provenance}." if provenance else ""
-        raise FileError(f"{url}: {error}{origin} What to do: {ADVICE}.") from error
-
-
-def _retrieve(url: str, target: Path, sha256: str | None, size: int | None, progress: _Progress) -> None:
-    """Run pooch, and say in our words what failed."""
-    import pooch
-    import requests
-
-    def fetch_and_check(url: str, temporary: str, caller: object) -> None:
-        # A server that declares .gz files as compressed in transit would make requests unpack them.
-        headers = {"Accept-Encoding": "identity"}
-        # pooch leaves the connection open when it gives up on an answer; the hook lets us close it.
-        answers: list[requests.Response] = []
-        hooks = {"response": lambda answer, **_: answers.append(answer)}
-        get = pooch.HTTPDownloader(
-            progressbar=progress, chunk_size=CHUNK, timeout=TIMEOUT, headers=headers, hooks=hooks
+    def download_size(self, paths: set[str]) -> int:
+        """Return about how many bytes have to be downloaded for these files."""
+        return sum(
+            file.size or file.about or 0
+            for file in map(self.dataset.file, paths)
+            if not any(place.is_file() for place in self._local_places(file))
+            and not any(self._target(file, url).is_file() for url in self._addresses(file))
+            and self._addresses(file)
         )
-        try:
-            get(url, temporary, caller)
-        finally:
-            for answer in answers:
-                answer.close()
-        check_beginning(Path(temporary), target.suffix, url)
-        found = Path(temporary).stat().st_size
-        if size is not None and found != size:
-            raise FileError(f"{url} sent {found:,} bytes, expected {size:,}; the file was removed; {ADVICE}")
 
-    try:
-        with _quiet_pooch():
-            pooch.retrieve(url, sha256, fname=target.name, path=target.parent, downloader=fetch_and_check)
-    except requests.HTTPError as error:
-        answer = error.response
-        status, reason = (answer.status_code, answer.reason) if answer is not None else (0, "")
-        if status in (404, 410):
-            raise NotThereError(f"{url} does not exist (HTTP {status})") from error
-        raise FileError(f"{url} was refused (HTTP {status} {reason}); {ADVICE}") from error
-    except requests.Timeout as error:
-        raise FileError(f"{url}: no answer for {TIMEOUT} s; check the network; {ADVICE}") from error
-    except requests.RequestException as error:
-        if progress.answered:
-            of = f" of {progress.expected:,}" if progress.expected else ""
+    def _local_places(self, file: DatasetFile) -> list[Path]:
+        if self.source_dir is None:
+            return []
+        names = (file.path, f"{self.dataset.name}/{file.path}", Path(file.path).name)
+        return [self.source_dir / name for name in dict.fromkeys(names)]
+
+    def _addresses(self, file: DatasetFile) -> list[str]:
+        if self.mirror is not None:
+            base = self.mirror.rstrip("/")
+            return [f"{base}/{quote(self.dataset.name)}/{quote(file.path)}", f"{base}/{quote(file.path)}"]
+        return [] if self.source_dir is not None else list(file.urls)
+
+    def _target(self, file: DatasetFile, url: str) -> Path:
+        """Return where a download waits: apart for each address, so that no file is taken for another one."""
+        address = hashlib.sha256(url.encode()).hexdigest()[:12]
+        return self.root / DOWNLOADS / address / Path(file.path)
+
+    def _bring(self, file: DatasetFile) -> Generator[FetchEvent, None, None]:
+        name, finished = self.dataset.name, len(self.paths) + len(self.absent)
+        yield FetchEvent("file", name, "", file.path, finished, len(self.dataset.files))
+        places = self._local_places(file)
+        for place in places:
+            if place.is_file():
+                yield from self._verify(file, place, str(place))
+                return
+        tried = [f"{place} does not exist" for place in places]
+        expected = file.size or file.about
+        for url in self._addresses(file):
+            target = self._target(file, url)
+            try:
+                if not target.is_file():
+                    for done, total in download(url, target, expected and LARGEST * expected):
+                        yield FetchEvent("progress", name, "", file.path, done, total)
+                yield from self._verify(file, target, url)
+                return
+            except _AbsentError as error:
+                tried.append(str(error))
+            except FileError:
+                target.unlink(missing_ok=True)
+                raise
+        self.absent[file.path] = "; ".join(tried)
+
+    def _verify(self, file: DatasetFile, path: Path, origin: str) -> Iterator[FetchEvent]:
+        """Compare a file with its format, and with its hash or else its size and the file fetched first."""
+        if path.suffix in KINDS:
+            check_signature(path, KINDS[path.suffix], origin)
+        name, size, sha256 = self.dataset.name, path.stat().st_size, pooch.file_hash(str(path))
+        first = self.recorded.get(file.path)
+        if file.known_hash is not None:
+            algorithm, _, expected = file.known_hash.partition(":")
+            found = git_blob(path) if algorithm == "git_blob" else sha256
+            if found != expected:
+                raise FileError(
+                    f"{origin} has the {algorithm} {found}, expected {expected} ({file.provenance}): it is damaged or "
+                    f"another version; {ADVICE}"
+                )
+            check = f"{algorithm} matches ({file.provenance})"
+        elif file.size is not None and size != file.size and origin in file.urls:
+            # only a published address promises the published size: a mirror may have compressed the file anew
+            raise FileError(f"{origin} sent {size:,} bytes, expected {file.size:,}; {ADVICE}")
+        elif first is not None and first.sha256 != sha256 and first.origin == origin:
             raise FileError(
-                f"{url}: the connection broke after about {progress.received:,}{of} bytes; "
-                f"the partial file was removed; {ADVICE}"
-            ) from error
-        raise FileError(
-            f"{url} cannot be reached ({_innermost(error)}); check the network; {ADVICE}"
-        ) from error
+                f"{origin} has changed since it was first fetched: sha256 {sha256}, recorded {first.sha256}; "
+                f"if the new file is right, delete {self.root} and fetch again"
+            )
+        else:
+            check = f"no hash is published: sha256 {sha256} is recorded; shape, type and values are checked"
+            if file.size is not None and size != file.size:
+                check += f" (a copy of {size:,} bytes; {file.size:,} are published)"
+            if first is not None and first.sha256 != sha256:
+                warning = f"{name}/{file.path} differs from the file fetched first, from {first.origin}"
+                yield FetchEvent("warning", name, warning, file.path)
+        self.paths[file.path], self.sources[file.path] = path, SourceFile(origin, size, sha256, check)
+        yield FetchEvent("verified", name, check, file.path, size, size)
 
 
-def check_beginning(path: Path, suffix: str, origin: str) -> None:
-    """Refuse a file that does not begin as its suffix promises.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    suffix : str
-        `.tif`, `.png`, `.zip` or `.gz`; others are not checked.
-    origin : str
-        What the message calls it: its URL or path.
-
-    Raises
-    ------
-    FileError
-        If it is empty, a web page, or something else.
-    """
+def git_blob(path: Path) -> str:
+    """Return git's name of a file's content: the sha1 of `blob SIZE NUL content`."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
-        start = file.read(512)
-    signatures = SIGNATURES.get(suffix)
-    if signatures is None or start.startswith(signatures):
-        return
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if not start:
-        looks = "it is empty"
-    elif text.startswith((b"<!doctype html", b"<html")) or b"<head" in text or b"<body" in text:
-        looks = "it looks like a web page, perhaps one that asks to log in or says that the file has moved"
-    elif text.startswith(b"version https://git-lfs"):
-        looks = "it is a Git LFS pointer, not the file"
-    else:
-        looks = f"it begins with {start[:8]!r}"
-    raise FileError(f"{origin} is not a {suffix} file: {looks}; {ADVICE}")
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
-def check_free_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse what the disk of `folder` has no room for.
+def download(url: str, target: Path, limit: int | None = None) -> Iterator[tuple[int, int | None]]:
+    """Download `url` to `target`, which appears when it is complete. Yield bytes so far, and in all if known.
+
+    pooch's downloader reports through a callback, which would take a thread; this one can be stopped at each chunk.
 
     Raises
     ------
     FileError
-        With both sizes and the way out.
+        If the connection fails, or the server sends an error, an incomplete body or more than `limit` bytes.
     """
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise FileError(
-            f"{what} needs about {needed / 1e9:.1f} GB in {folder} and {free / 1e9:.1f} GB is free; "
-            "make room, or choose another place with --dest or MITODA_CACHE_DIR"
-        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as partial:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                yield from _receive(url, partial, limit)
+                return
+            except _FailedError:
+                if attempt == ATTEMPTS:
+                    raise
+                time.sleep(attempt)
 
 
-@contextmanager
-def _quiet_pooch() -> Iterator[None]:
-    """Keep pooch from writing on standard error, which is the command line's."""
-    import pooch
-
-    logger = pooch.get_logger()
-    before = logger.level
-    logger.setLevel(logging.WARNING)
+def _receive(url: str, partial: Path, limit: int | None) -> Iterator[tuple[int, int | None]]:
+    """Write what the server sends to `partial`."""
+    done, total = 0, None
     try:
-        yield
-    finally:
-        logger.setLevel(before)
+        # identity: a server that calls .gz files compressed in transit would make requests unpack them
+        headers = {"Accept-Encoding": "identity"}
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            answer.raise_for_status()
+            total = int(answer.headers.get("Content-Length", 0)) or None
+            check_free_space(partial.parent, total or 0, url)
+            with partial.open("wb") as file:
+                for chunk in answer.iter_content(CHUNK):
+                    file.write(chunk)
+                    done += len(chunk)
+                    if limit is not None and done > limit:
+                        raise FileError(
+                            f"{url} sends more than {limit:,} bytes, which is too large; {ADVICE}"
+                        )
+                    yield done, total
+            if total is not None and done < total:
+                raise requests.ConnectionError
+    except requests.RequestException as error:
+        raise _explain(error, url, done, total) from error
+
+
+def _explain(error: requests.RequestException, url: str, done: int, total: int | None) -> FileError:
+    """Say what failed and what to do."""
+    if error.response is not None:
+        status, reason = error.response.status_code, error.response.reason
+        if status in (404, 410):
+            return _AbsentError(f"{url} does not exist (HTTP {status})")
+        kind = _FailedError if status >= 500 or status == 429 else FileError
+        return kind(f"{url} was refused (HTTP {status} {reason}); {ADVICE}")
+    if isinstance(error, requests.Timeout):
+        return _FailedError(f"{url}: no answer for {TIMEOUT} s; check the network; {ADVICE}")
+    if done or total:
+        of = f" of {total:,}" if total else ""
+        return _FailedError(f"{url}: the connection broke after {done:,}{of} bytes; {ADVICE}")
+    return _FailedError(f"{url} cannot be reached ({_innermost(error)}); check the network; {ADVICE}")
 
 
 def _innermost(error: BaseException) -> str:
@@ -236,3 +236,13 @@ def _innermost(error: BaseException) -> str:
     while seen is not None and not (isinstance(seen, OSError) and seen.strerror):
         seen = seen.__cause__ or seen.__context__
     return seen.strerror if isinstance(seen, OSError) and seen.strerror else type(error).__name__
+
+
+def check_free_space(folder: Path, needed: int, what: str) -> None:
+    """Raise FileError if the disk of `folder` has no room for `needed` bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise FileError(
+            f"{what} needs about {needed / 1e9:.1f} GB in {folder} and {free / 1e9:.1f} GB is free; "
+            "make room, or choose another folder with --dest or MITODA_CACHE_DIR"
+        )

@@ -1,27 +1,37 @@
-"""Fetch a data set: bring its files here, verify, convert and record them. Yields events; never prints."""
+"""Fetch a data set: get its files, verify, convert and record them. Yields events; never prints."""
 
 import math
 import os
 import shutil
-import tempfile
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from mitoda.datasets.cache import IGNORE, MASK, VOLUME, default_dest, find_dataset, read_record, write_record
-from mitoda.datasets.convert import Product, Progress, convert_labels, convert_volume
-from mitoda.datasets.download import check_free_space
-from mitoda.datasets.events import FetchEvent
-from mitoda.datasets.schema import Dataset, Sections
-from mitoda.datasets.supply import DOWNLOADS, Supply
+import pooch
+
+from mitoda.datasets.cache import (
+    IGNORE,
+    MASK,
+    RECORD,
+    VOLUME,
+    Record,
+    default_dest,
+    find_dataset,
+    save_record,
+)
+from mitoda.datasets.convert import convert_labels, convert_volume
+from mitoda.datasets.download import ADVICE, DOWNLOADS, Supply, check_free_space
+from mitoda.datasets.schema import Dataset, FetchEvent, Sections
 from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.volumes.files import read_record
 
-ABANDONED_AFTER = 3600
-"""Seconds without a write until a partial file counts as left by a process that was killed."""
-STAGING_PREFIX = ".partial-"
+STAGING = ".partial"
+"""Folder of files that are being converted."""
+LOCK = ".lock"
 
-Converter = Callable[[Dataset, str, Mapping[str, Path], Path], Generator[Progress, None, list[Product]]]
+
+class _ImagesAbsentError(FileError):
+    """The images of one split are nowhere; the other splits can still be useful."""
 
 
 def fetch_dataset(
@@ -31,26 +41,23 @@ def fetch_dataset(
     source_dir: str | Path | None = None,
     mirror: str | None = None,
 ) -> Iterator[FetchEvent]:
-    """Fetch a data set: DEST/NAME/SPLIT/volume.tif, mask.tif, and DEST/NAME/dataset.json about their origin.
+    """Fetch a data set: DEST/NAME/SPLIT/volume.tif and mask.tif, and DEST/NAME/dataset.json about their origin.
 
-    What is converted already and intact is kept. After any failure nothing half-written stays, files that are
-    complete and verified wait in DEST/NAME/downloads, and the next call goes on from there.
-
-    A split whose labels are nowhere becomes a volume without a mask, with a warning: it can serve as a
-    target.
+    What is converted already and intact is kept. After a failure no partial file stays, files that are complete and
+    verified wait in DEST/NAME/downloads, and the next call continues with them. A split whose labels are found
+    nowhere becomes a volume without a mask, with a warning: it can serve as a target.
 
     Parameters
     ----------
     dataset : str or Dataset
-        A name in `DATASETS`, or an entry of one's own.
+        A name in `DATASETS`, or an entry of your own.
     dest : path, optional
         Folder of all data sets; `default_dest()` otherwise.
     source_dir : path, optional
-        Take files from here: SOURCE/path, SOURCE/NAME/path or SOURCE/file name. They are read in place and
-        never
-        changed. Nothing is downloaded then, except from `mirror` if that is given too.
+        Read files from here: SOURCE/path, SOURCE/NAME/path or SOURCE/file name. They are never changed. Nothing is
+        downloaded then, except from `mirror` if that is given too.
     mirror : str, optional
-        Take files from MIRROR/NAME/path or MIRROR/path instead of the published addresses.
+        Download files from MIRROR/NAME/path or MIRROR/path instead of the published addresses.
 
     Yields
     ------
@@ -59,231 +66,177 @@ def fetch_dataset(
     Raises
     ------
     InputError
-        If the name is unknown, `mirror` is no web address, or a file does not hold what the table says.
+        If the name is unknown, `mirror` is no web address, or a file does not contain what the catalogue says.
     FileError
-        If a file cannot be had, is damaged or another one, or there is no room on the disk.
+        If a file is not found, is damaged or another one, there is no room on the disk, or another process is
+        fetching the same data set.
     """
     entry = find_dataset(dataset) if isinstance(dataset, str) else dataset
     if mirror is not None and not mirror.startswith(("http://", "https://")):
-        raise InputError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
+        raise InputError(f"mirror is {mirror}; expected an address that begins with http:// or https://")
     folder = Path(source_dir).expanduser() if source_dir is not None else None
     if folder is not None and not folder.is_dir():
-        raise FileError(f"--from {folder}: there is no such folder")
+        raise FileError(f"there is no folder {folder}; expected one with the files of {entry.name}")
     root = (Path(dest).expanduser() if dest is not None else default_dest()) / entry.name
-    return _with_file_errors(_fetch(entry, root, folder, mirror), root)
+    return _fetch_safely(entry, root, folder, mirror)
 
 
-def _with_file_errors(events: Iterator[FetchEvent], root: Path) -> Iterator[FetchEvent]:
-    """Pass events on; turn what the operating system says (no room, no permission) into our error."""
+def _fetch_safely(
+    dataset: Dataset, root: Path, source_dir: Path | None, mirror: str | None
+) -> Iterator[FetchEvent]:
+    """Fetch under a lock, leave no partial files, and turn errors of the operating system into ours."""
     try:
-        yield from events
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root):
+            try:
+                _remove_partial_files(root)
+                yield from _fetch(dataset, root, source_dir, mirror)
+            finally:
+                _remove_partial_files(root)
     except MitodaError:
         raise
     except OSError as error:
         raise FileError(f"{error.filename or root}: {error.strerror or error}") from error
 
 
-def _fetch(dataset: Dataset, root: Path, source_dir: Path | None, mirror: str | None) -> Iterator[FetchEvent]:
-    root.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(root)
-    record = read_record(root)
-    supply = Supply(dataset, root, source_dir, mirror, record["files"])
-    wanted: dict[str, list[str]] = {}
-    for split in dataset.splits:
-        if split in record["splits"]:
-            yield FetchEvent("checking", dataset.name, f"checking {dataset.name}:{split}", split)
-        wanted[split] = _wanted(dataset, root, split, record)
-    if not any(wanted.values()):
-        yield FetchEvent(
-            "done", dataset.name, f"{dataset.name} is complete in {root}; nothing was to be done"
-        )
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Refuse a folder that another process is fetching into. The lock ends with the process; none on Windows."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
         return
-    _check_room(dataset, root, supply, wanted)
-
-    failures = []
-    try:
-        for split, products in wanted.items():
-            try:
-                yield from _fetch_split(dataset, split, products, root, supply, record)
-            except _ImagesAbsentError as error:
-                failures.append(str(error))
-        if failures:
-            raise FileError("; ".join(failures))
-        shutil.rmtree(root / DOWNLOADS, ignore_errors=True)
-    finally:
-        _remove_empty_folders(root)
-    if dataset.voxel_size is None:
-        yield FetchEvent("warning", dataset.name, f"the voxel size is not certain: {dataset.voxel_size_note}")
-    if dataset.note:
-        yield FetchEvent("warning", dataset.name, dataset.note)
-    yield FetchEvent("done", dataset.name, f"{dataset.name} is ready in {root}")
-
-
-class _ImagesAbsentError(FileError):
-    """The images of one split are nowhere; the other splits can still be useful."""
-
-
-def _fetch_split(
-    dataset: Dataset, split: str, wanted: list[str], root: Path, supply: Supply, record: dict[str, Any]
-) -> Iterator[FetchEvent]:
-    """Bring and convert what is wanted of one split."""
-    entry = dataset.splits[split]
-    if VOLUME in wanted:
-        files = yield from supply.gather(entry.images.files)
-        absent = [path for path in entry.images.files if path not in files]
-        if absent:
-            raise _ImagesAbsentError(
-                f"{dataset.name}:{split} has no images: {absent[0]} is missing ({supply.absent[absent[0]]}); "
-                "take it from elsewhere with --mirror URL or --from DIR"
-            )
-        yield from _convert(convert_volume, dataset, split, entry.images, root, supply, record)
-    if MASK in wanted and entry.labels is not None:
-        files = yield from supply.gather(entry.labels.files)
-        absent = [path for path in entry.labels.files if path not in files]
-        if files and absent:
-            raise FileError(
-                f"{dataset.name}:{split} lacks {len(absent)} of {len(entry.labels.files)} label files: "
-                f"{absent[0]} ({supply.absent[absent[0]]}); complete the copy, or use --mirror URL or "
-                f"--from DIR"
-            )
-        if absent:
-            yield _without_labels(dataset, split, root, absent[0], supply.absent[absent[0]])
-            return
-        yield from _convert(convert_labels, dataset, split, entry.labels, root, supply, record)
-
-
-def _without_labels(dataset: Dataset, split: str, root: Path, file: str, why: str) -> FetchEvent:
-    """Return the warning that a split has no labels.
-
-    Raises
-    ------
-    FileError
-        If a mask lies there that is not the one recorded: silence would let it pass for the labels.
-    """
-    mask = root / split / MASK
-    if mask.exists():
-        raise FileError(
-            f"{mask} is not as it was made, and its source is missing ({why}); "
-            "delete it, or give the source with --mirror URL or --from DIR"
-        )
-    message = f"{dataset.name}:{split} has no labels here; it can serve as a target (missing: {why})"
-    return FetchEvent("warning", dataset.name, message, file)
-
-
-def _convert(
-    converter: Converter,
-    dataset: Dataset,
-    split: str,
-    source: Sections,
-    root: Path,
-    supply: Supply,
-    record: dict[str, Any],
-) -> Iterator[FetchEvent]:
-    """Convert into a folder of its own, then move what is complete to its name and record it."""
-    import pooch
-
-    files = {path: supply.supplied[path].path for path in source.files}
-    name = f"{split}/{VOLUME if converter is convert_volume else MASK}"
-    with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=root) as staging:
+    with (root / LOCK).open("w") as file:
         try:
-            products = yield from _converting(
-                converter(dataset, split, files, Path(staging)), dataset.name, name
-            )
-        except MitodaError:
-            supply.discard(source.files)
-            raise
-        (root / split).mkdir(exist_ok=True)
-        entry = record["splits"].setdefault(split, {"shape": list(dataset.splits[split].shape)})
-        for product in products:
-            path = root / split / product.name
-            (Path(staging) / product.name).replace(path)
-            entry[product.name] = {
-                "size": path.stat().st_size,
-                "sha256": pooch.file_hash(str(path)),
-                "array_sha256": product.array_sha256,
-                "foreground": product.foreground,
-                "sources": list(source.files),
-            }
-    for source_path in source.files:
-        file = supply.supplied[source_path]
-        record["files"][source_path] = {
-            "origin": file.origin,
-            "size": file.size,
-            "sha256": file.sha256,
-            "check": file.check,
-        }
-    write_record(root, dataset, record)
-    yield FetchEvent("converted", dataset.name, str(root / name), name)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileError(f"another process is fetching into {root}; wait until it has finished") from None
+        try:
+            yield
+        finally:
+            (root / LOCK).unlink(missing_ok=True)
+            if not any(root.iterdir()):
+                root.rmdir()
 
 
-def _converting(
-    conversion: Generator[Progress, None, list[Product]], dataset: str, name: str
-) -> Generator[FetchEvent, None, list[Product]]:
-    """Turn the progress of a conversion into events; return what it made."""
-    try:
-        while True:
-            done, total = next(conversion)
-            yield FetchEvent("converting", dataset, name, name, done, total, "sections")
-    except StopIteration as end:
-        products: list[Product] = end.value
-        return products
-    finally:
-        conversion.close()
-
-
-def _wanted(dataset: Dataset, root: Path, split: str, record: Mapping[str, Any]) -> list[str]:
-    """Return which of volume.tif and mask.tif have to be made: not there, or not as recorded."""
-    wanted = [] if _intact(root, split, VOLUME, record) else [VOLUME]
-    masks = [MASK] if dataset.label_rule.ignore is None else [MASK, IGNORE]
-    if dataset.splits[split].labelled and not all(_intact(root, split, name, record) for name in masks):
-        wanted.append(MASK)
-    return wanted
-
-
-def _intact(root: Path, split: str, name: str, record: Mapping[str, Any]) -> bool:
-    """Say whether a converted file is there with the size and hash recorded when it was made."""
-    import pooch
-
-    path = root / split / name
-    known = record["splits"].get(split, {}).get(name)
-    if not known or not path.is_file() or path.stat().st_size != known["size"]:
-        return False
-    matches: bool = pooch.file_hash(str(path)) == known["sha256"]
-    return matches
-
-
-def _check_room(dataset: Dataset, root: Path, supply: Supply, wanted: Mapping[str, list[str]]) -> None:
-    """Refuse to begin what the disk has no room for: downloads, and the volumes made from them."""
-    paths: set[str] = set()
-    for split, products in wanted.items():
-        entry = dataset.splits[split]
-        paths.update(entry.images.files if VOLUME in products else ())
-        paths.update(entry.labels.files if MASK in products and entry.labels else ())
-    files = [dataset.file(path) for path in paths if not supply.is_at_hand(path)]
-    downloads = (
-        0 if supply.source_dir and not supply.mirror else sum(file.size or file.about or 0 for file in files)
-    )
-    volumes = sum(
-        math.prod(dataset.splits[split].shape) for split, products in wanted.items() if VOLUME in products
-    )
-    check_free_space(root, downloads + volumes, dataset.name)
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Remove what a killed process left half-written; a process still at work has written within the hour."""
-    partial = [*root.glob(f"{STAGING_PREFIX}*"), *(root / DOWNLOADS).glob("**/tmp*"), *root.glob("*.partial")]
-    for path in partial:
-        newest = max((file.stat().st_mtime for file in [path, *path.glob("**/*")]), default=0.0)
-        if time.time() - newest < ABANDONED_AFTER:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _remove_empty_folders(root: Path) -> None:
-    """Remove folders that hold nothing, the data set's own included."""
+def _remove_partial_files(root: Path) -> None:
+    """Remove what this or a killed process left incomplete, and empty folders."""
+    shutil.rmtree(root / STAGING, ignore_errors=True)
+    for path in [*root.glob("*.partial"), *root.glob(f"{DOWNLOADS}/**/*.partial")]:
+        path.unlink(missing_ok=True)
     for folder, _, _ in os.walk(root, topdown=False):
         if not any(Path(folder).iterdir()):
             Path(folder).rmdir()
+
+
+def _fetch(dataset: Dataset, root: Path, source_dir: Path | None, mirror: str | None) -> Iterator[FetchEvent]:
+    record = Record({}, {})
+    if (root / RECORD).exists():
+        try:
+            record = read_record(root / RECORD, Record)
+        except FileError as error:
+            yield FetchEvent("warning", dataset.name, f"{error}; everything is converted again")
+    supply = Supply(dataset, root, source_dir, mirror, record.files)
+    wanted: list[tuple[str, str]] = []
+    for split in dataset.splits:
+        if f"{split}/{VOLUME}" in record.products:
+            yield FetchEvent("checking", dataset.name, file=split)
+        wanted += [(split, name) for name in _missing(dataset, root, split, record)]
+    if not wanted:
+        yield FetchEvent("done", dataset.name, f"already complete in {root}")
+        return
+    _check_room(dataset, root, supply, wanted)
+
+    failures: dict[str, str] = {}
+    for split, name in wanted:
+        try:
+            if split not in failures:
+                yield from _make(dataset, split, name, root, supply, record)
+        except _ImagesAbsentError as error:
+            failures[split] = str(error)
+    if failures:
+        raise FileError("; ".join(failures.values()))
+    shutil.rmtree(root / DOWNLOADS, ignore_errors=True)
+    if dataset.voxel_size is None:
+        yield FetchEvent("warning", dataset.name, f"the voxel size is uncertain: {dataset.voxel_size_note}")
+    if dataset.note:
+        yield FetchEvent("warning", dataset.name, dataset.note)
+    yield FetchEvent("done", dataset.name, f"ready in {root}")
+
+
+def _missing(dataset: Dataset, root: Path, split: str, record: Record) -> list[str]:
+    """Return which of volume.tif and mask.tif are missing or not as recorded."""
+
+    def is_intact(name: str) -> bool:
+        path, known = root / split / name, record.products.get(f"{split}/{name}")
+        if known is None or not path.is_file() or path.stat().st_size != known.size:
+            return False
+        return bool(pooch.file_hash(str(path)) == known.sha256)
+
+    masks = [MASK] if dataset.label_rule.ignore is None else [MASK, IGNORE]
+    missing = [] if is_intact(VOLUME) else [VOLUME]
+    if dataset.splits[split].labels is not None and not all(map(is_intact, masks)):
+        missing.append(MASK)
+    return missing
+
+
+def _sections(dataset: Dataset, split: str, name: str) -> Sections:
+    """Return what volume.tif or mask.tif is made from."""
+    entry = dataset.splits[split]
+    return entry.labels if name == MASK and entry.labels is not None else entry.images
+
+
+def _check_room(dataset: Dataset, root: Path, supply: Supply, wanted: list[tuple[str, str]]) -> None:
+    """Refuse to begin if the disk has no room for the downloads and the volumes made from them."""
+    paths = {path for split, name in wanted for path in _sections(dataset, split, name).files}
+    volumes = sum(math.prod(dataset.splits[split].shape) for split, name in wanted if name == VOLUME)
+    check_free_space(root, supply.download_size(paths) + volumes, dataset.name)
+
+
+def _make(
+    dataset: Dataset, split: str, name: str, root: Path, supply: Supply, record: Record
+) -> Generator[FetchEvent, None, None]:
+    """Make volume.tif or mask.tif of a split: get its files, convert them, move the products, record them."""
+    sources = _sections(dataset, split, name).files
+    files = yield from supply.gather(sources)
+    absent = [path for path in sources if path not in files]
+    if absent:
+        yield from _explain_absent(dataset, split, name, root, absent, supply.absent[absent[0]])
+        return
+    staging = root / STAGING
+    staging.mkdir()
+    try:
+        convert = convert_volume if name == VOLUME else convert_labels
+        products = yield from convert(dataset, split, files, staging)
+    except MitodaError:
+        supply.discard(sources)
+        raise
+    (root / split).mkdir(exist_ok=True)
+    for file, product in products.items():
+        (staging / file).replace(root / split / file)
+        record.products[f"{split}/{file}"] = product
+    staging.rmdir()
+    record.files.update({path: supply.sources[path] for path in sources})
+    save_record(root, dataset, record)
+    yield FetchEvent("converted", dataset.name, file=f"{split}/{name}")
+
+
+def _explain_absent(
+    dataset: Dataset, split: str, name: str, root: Path, absent: list[str], tried: str
+) -> Iterator[FetchEvent]:
+    """Warn that all labels are missing; raise FileError where that is not the case, or an older mask is there."""
+    spec, mask = f"{dataset.name}:{split}", root / split / MASK
+    if name == VOLUME:
+        raise _ImagesAbsentError(f"{spec} has no images: {absent[0]} is missing ({tried}); {ADVICE}")
+    expected = len(_sections(dataset, split, name).files)
+    if len(absent) < expected:
+        raise FileError(
+            f"{spec} lacks {len(absent)} of {expected} label files: {absent[0]} is missing ({tried}); {ADVICE}"
+        )
+    if mask.exists():
+        raise FileError(
+            f"{mask} has changed since it was made, and its source is missing ({tried}); delete it, or {ADVICE}"
+        )
+    message = f"{spec} has no labels here; it can serve as a target (missing: {tried})"
+    yield FetchEvent("warning", dataset.name, message, absent[0])

@@ -1,6 +1,7 @@
-"""What a data set is: files with their hashes, and how splits lie in them."""
+"""What a data set is: published files with their hashes, and the volumes in them. And what a fetch reports."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 from mitoda.volumes import VoxelSize
 
 HashStatus = Literal["verified", "quoted", "none known"]
+EventKind = Literal["checking", "file", "progress", "verified", "converting", "converted", "warning", "done"]
 
 
 @dataclass(frozen=True)
@@ -15,42 +17,38 @@ class DatasetFile:
     """One published file."""
 
     path: str
-    """Path relative to a mirror or to a `--from` folder; also its name while it waits for conversion."""
+    """Path relative to a mirror or to a local folder."""
     urls: tuple[str, ...]
-    """Published addresses; the next is tried only where one says that the file is not there."""
+    """Published addresses; the next one is tried only where a server answers that it has no such file."""
     provenance: str
     """Where the hash comes from. Begins with "verified", "quoted by" or "none known"."""
-    sha256: str | None = None
-    git_blob: str | None = None
-    """Git's name of the content: sha1 of `blob SIZE NUL content`."""
+    known_hash: str | None = None
+    """`sha256:HASH`, or `git_blob:HASH`: git's name of the content, the sha1 of `blob SIZE NUL content`."""
     size: int | None = None
-    """Bytes of the file as published, exact."""
+    """Exact size in bytes of the published file."""
     about: int | None = None
-    """Bytes, roughly, and a guess from the shape where nobody says: for the check of free space."""
+    """Approximate size in bytes where the exact one is not known."""
 
     @property
     def status(self) -> HashStatus:
         """How far the hash can be trusted."""
-        if self.sha256 is None and self.git_blob is None:
+        if self.known_hash is None:
             return "none known"
         return "verified" if self.provenance.startswith("verified") else "quoted"
 
 
 @dataclass(frozen=True)
 class Sections:
-    """Where the sections of a volume, or of its labels, lie among the files of a data set.
+    """Where the sections of a volume, or of its labels, are.
 
-    One file is a multi-page TIFF, a NIfTI volume or a zip of single sections; several files are one section
-    each.
+    One file is a multi-page TIFF, a NIfTI volume or a zip of images; several files are one section each.
     """
 
     files: tuple[str, ...]
-    folder: str | None = None
-    """In a zip: the folder that holds the sections, whatever lies above it; None takes any."""
     pattern: str = "*"
-    """In a zip: what a section is called, as a shell pattern without folders."""
+    """In a zip: shell pattern that the end of a section's path matches."""
     numbers: range | None = None
-    """In a zip: the section numbers wanted, each once; a number is the last run of digits in a name."""
+    """In a zip: the numbers of the sections to take; the last digits of a name are its number."""
 
 
 @dataclass(frozen=True)
@@ -58,51 +56,46 @@ class LabelRule:
     """How published label values become a mask."""
 
     above: int = 0
-    """Foreground is what exceeds this."""
+    """Larger values are foreground."""
     allowed: tuple[tuple[int, ...], ...] | None = None
-    """Sets of values; one must hold every value found. None: anything (instance numbers, anti-aliasing)."""
+    """Sets of values, one of which must contain all values found. None: any value is allowed."""
     ignore: int | None = None
     """The value of voxels that nobody annotated."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """One volume of a data set, with labels or without."""
+    """One volume of a data set, with or without labels."""
 
     shape: tuple[int, int, int]
     """(sections, rows, columns)."""
     images: Sections
     labels: Sections | None = None
     volume_sha256: str | None = None
-    """sha256 of the decoded uint8 array in C order, where somebody has computed it."""
+    """sha256 of the uint8 array in C order, where known."""
     mask_sha256: str | None = None
-    """The same of the mask as 0 and 1."""
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the source publishes labels."""
-        return self.labels is not None
+    """sha256 of the mask as 0 and 1 in C order, where known."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One entry of the table."""
+    """One entry of the catalogue."""
 
     name: str
     organism: str
     tissue: str
     device: str
     voxel_size: VoxelSize | None
-    """Nanometres; None where the sources contradict each other, and then the person has to say it."""
-    voxel_size_note: str
-    """Where the voxel size comes from, and what is uncertain. Empty: undisputed."""
+    """Nanometres; None where the sources contradict each other."""
     splits: Mapping[str, Split]
-    default_split: str
+    """The first one is the default."""
     files: tuple[DatasetFile, ...]
     label_rule: LabelRule
     licence: str
     citation: str
     landing_page: str
+    voxel_size_note: str = ""
+    """Where the voxel size comes from and how certain it is. Empty: undisputed."""
     note: str = ""
     """What else a person should know before using it."""
 
@@ -111,38 +104,42 @@ class Dataset:
         return {file.path: file for file in self.files}[path]
 
     @property
-    def download_size(self) -> int | None:
-        """Bytes to download, approximate, or None where a file's size is not known."""
-        sizes = [file.size or file.about for file in self.files]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    @property
     def size_on_disk(self) -> int:
-        """Bytes after conversion, at most: compression makes it less."""
+        """Bytes after conversion, before compression."""
         return sum(math.prod(split.shape) for split in self.splits.values())
 
     @property
     def verification(self) -> str:
         """One line that says what is verified when this data set is fetched."""
-        verified = sum(file.status == "verified" for file in self.files)
-        quoted = sum(file.status == "quoted" for file in self.files)
-        unknown = len(self.files) - verified - quoted
-        parts = []
-        if verified:
-            parts.append(f"{_files(verified)} by a hash computed from the source")
-        if quoted:
-            parts.append(f"{_files(quoted)} by a hash that others quote")
-        if unknown:
-            parts.append(
-                f"{_files(unknown)} without a published hash (size checked, hash recorded at first use)"
-            )
-        checks = "shape and type of every split"
-        if self.label_rule.allowed is not None:
-            checks = "shape, type and label values of every split"
-        if any(split.volume_sha256 for split in self.splits.values()):
-            checks = "hash of the decoded arrays"
-        return "; ".join([*parts, checks])
+        how = {
+            "verified": "by a hash computed from the source",
+            "quoted": "by a hash that others quote",
+            "none known": "without a published hash (size checked, hash recorded on first use)",
+        }
+        counts = Counter(str(file.status) for file in self.files)
+        parts = [f"{count} file{'' if count == 1 else 's'} {how[status]}" for status, count in counts.items()]
+        has_array_hash = any(split.volume_sha256 for split in self.splits.values())
+        checked = "shape, type and label values" if self.label_rule.allowed else "shape and type"
+        return "; ".join([*parts, "array hashes" if has_array_hash else f"{checked} of every split"])
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+@dataclass(frozen=True)
+class FetchEvent:
+    """What a fetch is doing; the command line draws it.
+
+    - `checking`: a split converted earlier is compared with its record.
+    - `file`: `file` is being looked for; `done` of `total` files are finished.
+    - `progress`: `done` of `total` bytes of `file` have arrived; `total` is None if the server does not say.
+    - `verified`: `file` is here; `message` says what was checked.
+    - `converting`: `done` of `total` sections of `file` (for example `training/volume.tif`) are written.
+    - `converted`: `file` is complete.
+    - `warning`: `message` is something a person should know.
+    - `done`: the data set is ready.
+    """
+
+    kind: EventKind
+    dataset: str
+    message: str = ""
+    file: str = ""
+    done: int = 0
+    total: int | None = None

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mitoda.errors import FileError
+from mitoda.errors import FileError, MitodaError
 
 T = TypeVar("T")
 
@@ -17,6 +17,8 @@ SIGNATURES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two are BigTIFF
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "JPEG": (b"\xff\xd8\xff",),
+    "ZIP": (b"PK\x03\x04",),
+    "GZIP": (b"\x1f\x8b",),
 }
 SUFFIXES = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), "TIFF"),
@@ -47,13 +49,15 @@ def check_regular(path: Path) -> None:
         raise FileError(f"{path} is not a regular file but a folder, pipe or device; give a file")
 
 
-def check_signature(path: Path, kind: str) -> None:
+def check_signature(path: Path, kind: str, name: str | None = None) -> None:
     """Refuse a file whose first bytes are not those of its format.
 
     Parameters
     ----------
     path : Path
-    kind : {"TIFF", "PNG", "JPEG"}
+    kind : {"TIFF", "PNG", "JPEG", "ZIP", "GZIP"}
+    name : str, optional
+        What the message calls the file, for example its URL; its path otherwise.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def check_signature(path: Path, kind: str) -> None:
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     if not start.startswith(SIGNATURES[kind]):
-        raise FileError(f"{path} is not a {kind} file: {_what_it_looks_like(start)}")
+        raise FileError(f"{name or path} is not a {kind} file: {_what_it_looks_like(start)}")
 
 
 def _what_it_looks_like(start: bytes) -> str:
@@ -132,6 +136,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
+    except MitodaError:
+        _remove(partial)
+        raise
     except OSError as error:
         _remove(partial)
         kept = "; its earlier content is unchanged" if path.exists() else ""

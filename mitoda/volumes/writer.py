@@ -33,8 +33,8 @@ DTYPES = (np.uint8, np.uint16, np.float32)
 """The types that ImageJ reads."""
 
 ZLIB_LEVEL = 5
-"""The fastest of the dense levels: masks at 356 MB of voxels a second to 1/162 (level 3: 529 to 1/103; 9: 120 to 1/175),
-measured on 20 FIB-SEM sections with libdeflate on one core."""
+"""The fastest of the dense levels: masks at 356 MB of voxels a second to 1/162 (level 3: 529 to 1/103, 9: 120 to
+1/175), measured on 20 FIB-SEM sections with libdeflate on one core."""
 
 CLASSIC_LIMIT = (1 << 32) - (1 << 25)
 """Bytes. Offsets of a classic TIFF have 32 bits; a margin of 32 MiB, as in tifffile."""

@@ -39,7 +39,7 @@ from mitoda.volumes import open_labels, open_volume, write_sections
 from tests.commands import Commands
 
 CPU = torch.device("cpu")
-TINY = BenchSettings(("oracle", "source-only"), steps=3, patch=128)
+TINY = BenchSettings(("oracle", "source-only"))
 SMALL = {"source": (SOURCE, (3, 96, 96)), "target": (TARGET, (12, 96, 96)), "test": (TARGET, (7, 96, 96))}
 
 
@@ -49,7 +49,7 @@ def drawn(tmp_path_factory) -> Task:
     before = dict(tasks.PHANTOM_VOLUMES)
     tasks.PHANTOM_VOLUMES.update(SMALL)
     try:
-        return find_task("phantom", tmp_path_factory.mktemp("volumes"))
+        return replace(find_task("phantom", tmp_path_factory.mktemp("volumes")), steps=3, patch=128)
     finally:
         tasks.PHANTOM_VOLUMES.update(before)
 
@@ -123,7 +123,7 @@ def test_other_settings_are_refused_not_mixed(drawn, tmp_path):
     """A folder made with 3 steps is not taken for one of 4; the message names the difference."""
     list(run_bench(drawn, replace(TINY, methods=("source-only",)), tmp_path, CPU))
     with pytest.raises(InputError, match=r"source-only-seed0 was made with steps 3, now it is 4;.*--out"):
-        list(run_bench(drawn, replace(TINY, methods=("source-only",), steps=4), tmp_path, CPU))
+        list(run_bench(replace(drawn, steps=4), replace(TINY, methods=("source-only",)), tmp_path, CPU))
 
 
 @pytest.mark.parametrize(("method", "smallest", "snap"), [("oracle", 0.0, False), ("mitoda", 3e6, True)])
@@ -282,7 +282,7 @@ def test_all_is_the_paper_s_table_then_ours():
     assert set(chosen) - set(PAPER_ORDER) <= {"mitoda"}
     assert choose_methods("isc, source-only,isc") == ("isc", "source-only")
     with pytest.raises(InputError, match="there is no method 'icc'"):
-        choose_methods("icc")
+        BenchSettings(choose_methods("icc"))
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def test_the_command_prints_table_and_protocol_and_writes_files(drawn, tmp_path,
     ("arguments", "said"),
     [
         (["vnc3-luchi"], "there is no task 'vnc3-luchi'; choose one of vnc3-lucchi-s1"),
-        (["phantom", "--seeds", "0"], "--seeds is a number of seeds, at least 1"),
+        (["phantom", "--seeds", "0"], "seeds is a number of seeds, at least 1"),
         (["phantom", "--figure", "bars.svg"], "--figure must end in .png"),
     ],
 )

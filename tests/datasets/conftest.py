@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from mitoda.datasets import download
+
 WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in</body></html>\n"
 
 
@@ -67,6 +69,12 @@ class FaultyServer:
         self.httpd.shutdown()
         self.httpd.server_close()
         self.thread.join()
+
+
+@pytest.fixture(autouse=True)
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing server fails at once."""
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Archives like those of lucchi++, kasthuri++, MitoEM and UroCell, made here and served on loopback."""
 
-import gzip
 import hashlib
 import io
-import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import imageio.v3 as imageio
+import nibabel
 import numpy as np
 import pytest
 import tifffile
 
 from mitoda.datasets import DATASETS, Dataset, Split, fetch_dataset, resolve
-from mitoda.datasets.supply import git_blob
+from mitoda.datasets.download import git_blob
 from mitoda.errors import FileError, InputError
 from mitoda.volumes import open_labels, open_volume
 
@@ -41,6 +40,10 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
             archive.writestr(name, members[name])
 
 
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def like(name: str, folder: Path, shapes: Mapping[str, tuple[int, int, int]], **changes: Any) -> Dataset:
     """Return an entry of the table with small shapes and the hashes of the files in `folder`."""
     entry = DATASETS[name]
@@ -48,9 +51,9 @@ def like(name: str, folder: Path, shapes: Mapping[str, tuple[int, int, int]], **
     for file in entry.files:
         path = folder / name / file.path
         if path.exists():
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if file.sha256 else None
-            blob = git_blob(path) if file.git_blob else None
-            files.append(replace(file, sha256=sha256, git_blob=blob, about=None))
+            is_blob = str(file.known_hash).startswith("git_blob:")
+            known = f"git_blob:{git_blob(path)}" if is_blob else f"sha256:{hash_of(path)}"
+            files.append(replace(file, known_hash=known, about=None))
     splits = {split: replace(entry.splits[split], shape=shape) for split, shape in shapes.items()}
     return replace(entry, files=tuple(files), splits=splits, **changes)
 
@@ -203,29 +206,21 @@ def test_mitoem_with_a_section_missing(tmp_path: Path) -> None:
     assert not list((tmp_path / "mitoem-r").glob(".partial*"))
 
 
-def nifti(values: np.ndarray, code: int, order: str = "<") -> bytes:
-    """Encode (section, row, column) as gzipped NIfTI-1 with a voxel size that means nothing."""
-    header = bytearray(352)
-    struct.pack_into(order + "i", header, 0, 348)
-    sections, rows, columns = values.shape
-    struct.pack_into(order + "8h", header, 40, 3, columns, rows, sections, 1, 1, 1, 1)
-    struct.pack_into(order + "h", header, 70, code)
-    struct.pack_into(order + "4f", header, 76, 1.0, 57594928.0, 57594928.0, 57594928.0)
-    struct.pack_into(order + "3f", header, 108, 352.0, float("nan"), 0.0)
-    header[344:348] = b"n+1\0"
-    return gzip.compress(bytes(header) + values.astype(values.dtype.newbyteorder(order)).tobytes())
+def write_nifti(path: Path, values: np.ndarray, order: str = "<") -> None:
+    """Write (section, row, column) as gzipped NIfTI with a voxel size that means nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(values.T, np.diag([57594928.0] * 3 + [1]))
+    if order == ">":
+        image = nibabel.Nifti1Image(values.T, None, image.header.as_byteswapped(order))
+    nibabel.save(image, path)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_urocell_keeps_axes_and_ignores_the_header(tmp_path: Path, serve: Serve, order: str) -> None:
     """x runs fastest in NIfTI and becomes the column, which no cube could show; voxels are 15, 16, 16."""
     volume, mask = grey((3, 4, 5)), (grey((3, 4, 5), 1) > 128).astype(np.float32)
-    for path, data in (
-        ("data/fib1-0-0-0.nii.gz", nifti(volume.astype(np.int16), 4, order)),
-        ("mito/binary/fib1-0-0-0.nii.gz", nifti(mask, 16, order)),
-    ):
-        (tmp_path / "srv/urocell" / path).parent.mkdir(parents=True)
-        (tmp_path / "srv/urocell" / path).write_bytes(data)
+    write_nifti(tmp_path / "srv/urocell/data/fib1-0-0-0.nii.gz", volume.astype(np.int16), order)
+    write_nifti(tmp_path / "srv/urocell/mito/binary/fib1-0-0-0.nii.gz", mask, order)
     entry = like("urocell", tmp_path / "srv", {"fib1-0-0-0": volume.shape})
     list(fetch_dataset(entry, tmp_path, mirror=serve(tmp_path / "srv/urocell").url))
     found = resolve("urocell", tmp_path)
@@ -239,12 +234,11 @@ def test_urocell_checks_the_git_blob(tmp_path: Path) -> None:
     """Where only git's name of the content is known, it decides."""
     volume = grey((2, 3, 4))
     for path in ("data/fib1-0-0-0.nii.gz", "mito/binary/fib1-0-0-0.nii.gz"):
-        (tmp_path / "srv/urocell" / path).parent.mkdir(parents=True)
-        (tmp_path / "srv/urocell" / path).write_bytes(nifti(volume, 2))
+        write_nifti(tmp_path / "srv/urocell" / path, volume)
     entry = like("urocell", tmp_path / "srv", {"fib1-0-0-0": volume.shape})
-    (tmp_path / "srv/urocell/data/fib1-0-0-0.nii.gz").write_bytes(nifti(volume + np.uint8(1), 2))
+    write_nifti(tmp_path / "srv/urocell/data/fib1-0-0-0.nii.gz", volume + np.uint8(1))
     with pytest.raises(
-        FileError, match=r"has the git blob .*, expected .*verified: git's name of the content"
+        FileError, match=r"has the git_blob .*, expected .*verified: computed from the pinned commit"
     ):
         list(fetch_dataset(entry, tmp_path, source_dir=tmp_path / "srv"))
 
@@ -259,9 +253,9 @@ def test_a_zip_that_is_none(tmp_path: Path) -> None:
     """A broken archive is an error that names the file."""
     (tmp_path / "lucchi_pp.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     shapes = {"training": (1, 2, 2), "testing": (1, 2, 2)}
-    sha256 = hashlib.sha256((tmp_path / "lucchi_pp.zip").read_bytes()).hexdigest()
+    known = f"sha256:{hash_of(tmp_path / 'lucchi_pp.zip')}"
     entry = like("lucchi++", tmp_path, shapes)
-    entry = replace(entry, files=(replace(DATASETS["lucchi++"].files[0], sha256=sha256, about=None),))
+    entry = replace(entry, files=(replace(DATASETS["lucchi++"].files[0], known_hash=known),))
     with pytest.raises(
         FileError, match=r"section 0 cannot be read from .*lucchi_pp.zip: File is not a zip file"
     ):
