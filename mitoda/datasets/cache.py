@@ -50,8 +50,6 @@ class Product:
     sha256: str
     array_sha256: str | None
     """sha256 of the array in C order: the grey values, or the mask as 0 and 1; None for ignore.tif."""
-    foreground: float | None
-    """Share of voxels that are mitochondria; None for grey values."""
     sources: tuple[str, ...]
     """Paths of the published files."""
 
@@ -72,9 +70,10 @@ def save_record(folder: Path, dataset: Dataset, record: Record) -> None:
     """Write dataset.json: the catalogue's description, and what was fetched and made."""
     from mitoda import __version__
 
-    described = ("name", "landing_page", "licence", "citation", "voxel_size", "voxel_size_note", "note")
+    described = ("name", "landing_page", "licence", "citation", "voxel_size_note", "note")
     description = {field: getattr(dataset, field) for field in described}
-    write_record(folder / RECORD, {**description, "mitoda_version": __version__, **asdict(record)})
+    description |= {"voxel_size_nm": dataset.voxel_size, "mitoda_version": __version__}
+    write_record(folder / RECORD, {**description, **asdict(record)})
 
 
 def default_dest() -> Path:

@@ -22,7 +22,6 @@ _CASSER_CITATION = (
     "Casser V. et al. Fast Mitochondria Detection for Connectomics. "
     "MIDL 2020, PMLR 121:111-120, arXiv:1812.06024"
 )
-_TORCH_EM = "quoted by torch-em"
 
 
 def _pinned(registry: str, base_url: str, about: int) -> tuple[DatasetFile, ...]:
@@ -44,6 +43,13 @@ def _paths(files: tuple[DatasetFile, ...], folder: str) -> tuple[str, ...]:
 
 _VNC3 = _pinned("vnc3-registry.txt", _VNC3_URL, 1_048_734)
 _UROCELL = _pinned("urocell-registry.txt", _UROCELL_URL, 2**24)
+
+
+def _quoted(urls: str, sha256: str, about: int, by: str = "torch-em") -> DatasetFile:
+    """Return a file whose hash is quoted; `urls` are separated by spaces, and the last one ends in its name."""
+    addresses = tuple(urls.split())
+    path = addresses[-1].rpartition("/")[2].partition("?")[0]
+    return DatasetFile(path, addresses, f"quoted by {by}", f"sha256:{sha256}", about=about)
 
 
 def _casser_splits(archive: str, train: tuple[int, int, int], test: tuple[int, int, int]) -> dict[str, Split]:
@@ -145,12 +151,11 @@ _ENTRIES = (
         voxel_size=(5.0, 5.0, 5.0),
         splits=_casser_splits("lucchi_pp.zip", (165, 768, 1024), (165, 768, 1024)),
         files=(
-            DatasetFile(
-                "lucchi_pp.zip",
-                ("http://www.casser.io/files/lucchi_pp.zip",),
-                "quoted by torch-em and micro-sam, whose authors overlap",
-                "sha256:770ce9e98fc6f29c1b1a250c637e6c5125f2b5f1260e5a7687b55a79e2e8844d",
-                about=220_000_000,
+            _quoted(
+                "http://www.casser.io/files/lucchi_pp.zip",
+                "770ce9e98fc6f29c1b1a250c637e6c5125f2b5f1260e5a7687b55a79e2e8844d",
+                220_000_000,
+                by="torch-em and micro-sam, whose authors overlap",
             ),
         ),
         label_rule=LabelRule(above=127),
@@ -171,12 +176,10 @@ _ENTRIES = (
         ),
         splits=_casser_splits("kasthuri_pp.zip", (85, 1613, 1463), (75, 1553, 1334)),
         files=(
-            DatasetFile(
-                "kasthuri_pp.zip",
-                ("http://www.casser.io/files/kasthuri_pp.zip",),
-                _TORCH_EM,
-                "sha256:bbb78fd205ec9b57feb8f93ebbdf1666261cbc3e0305e7f11583ab5157a3d792",
-                about=320_000_000,
+            _quoted(
+                "http://www.casser.io/files/kasthuri_pp.zip",
+                "bbb78fd205ec9b57feb8f93ebbdf1666261cbc3e0305e7f11583ab5157a3d792",
+                320_000_000,
             ),
         ),
         label_rule=LabelRule(above=127, ignore=2),
@@ -195,19 +198,15 @@ _ENTRIES = (
         "r",
         "rat",
         (
-            DatasetFile(
-                "EM30-R-im.zip",
-                (f"{_EM30_URL}EM30-R-im.zip",),
-                _TORCH_EM,
-                "sha256:6a2cac68adde5d01984542d3ee1d7753d1fa3e6eb2a042ce15ce297c95885bbe",
-                about=14_000_000_000,
+            _quoted(
+                f"{_EM30_URL}EM30-R-im.zip",
+                "6a2cac68adde5d01984542d3ee1d7753d1fa3e6eb2a042ce15ce297c95885bbe",
+                14_000_000_000,
             ),
-            DatasetFile(
-                "EM30-R-mito-train-val-v2.zip",
-                (f"{_MITOEM_URL}EM30-R-mito-train-val-v2.zip",),
-                _TORCH_EM,
-                "sha256:c56380ac575428a818bd293ca3509d1249999846c3702ccbf11d308acdd2ae86",
-                about=66_600_000,
+            _quoted(
+                f"{_MITOEM_URL}EM30-R-mito-train-val-v2.zip",
+                "c56380ac575428a818bd293ca3509d1249999846c3702ccbf11d308acdd2ae86",
+                66_600_000,
             ),
         ),
     ),
@@ -216,22 +215,17 @@ _ENTRIES = (
         "human",
         (
             # EM30-H-im-pad.zip of Hugging Face has 1040 larger sections that do not line up with the labels.
-            DatasetFile(
-                "EM30-H-im.zip",
-                ("https://www.dropbox.com/s/z41qtu4y735j95e/EM30-H-im.zip?dl=1",),
-                _TORCH_EM,
-                "sha256:98fe259f36a7d8d43f99981b7a0ef8cdeba2ce2615ff91595f428ae57207a041",
-                about=15_000_000_000,
+            _quoted(
+                "https://www.dropbox.com/s/z41qtu4y735j95e/EM30-H-im.zip?dl=1",
+                "98fe259f36a7d8d43f99981b7a0ef8cdeba2ce2615ff91595f428ae57207a041",
+                15_000_000_000,
             ),
-            DatasetFile(
-                "EM30-H-mito-train-val-v2.zip",
-                (
-                    "https://www.dropbox.com/s/dhf89bc14kemw4e/EM30-H-mito-train-val-v2.zip?dl=1",
-                    f"{_MITOEM_URL}EM30-H-mito-train-val-v2.zip",
-                ),
-                "quoted by torch-em for the Dropbox copy; that Hugging Face serves the same bytes is unproven",
-                "sha256:0e8ed292cfcd0c58701d9f4299244a1b66d6aeb506c85754c34f98a4eda0ef1b",
-                about=55_900_000,
+            _quoted(
+                "https://www.dropbox.com/s/dhf89bc14kemw4e/EM30-H-mito-train-val-v2.zip?dl=1 "
+                f"{_MITOEM_URL}EM30-H-mito-train-val-v2.zip",
+                "0e8ed292cfcd0c58701d9f4299244a1b66d6aeb506c85754c34f98a4eda0ef1b",
+                55_900_000,
+                by="torch-em for the Dropbox copy; that Hugging Face serves the same bytes is unproven",
             ),
         ),
     ),

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import math
 import re
 import zipfile
 import zlib
@@ -63,7 +62,7 @@ def convert_labels(dataset: Dataset, split: str, files: Mapping[str, Path], fold
     entry, rule, what = dataset.splits[split], dataset.label_rule, f"the labels of {dataset.name}:{split}"
     if entry.labels is None:
         raise InputError(f"{dataset.name}:{split} has no labels")
-    digest, found, foreground = hashlib.sha256(), set[float](), 0
+    digest, found, is_empty = hashlib.sha256(), set[float](), True
     with ExitStack() as stack:
         mask = stack.enter_context(_writer(folder / MASK, dataset, split))
         ignored = (
@@ -76,20 +75,19 @@ def convert_labels(dataset: Dataset, split: str, files: Mapping[str, Path], fold
             if rule.allowed is not None:
                 found.update(np.unique(section).tolist())
             is_foreground = section > rule.above
-            foreground += int(np.count_nonzero(is_foreground))
+            is_empty = is_empty and not is_foreground.any()
             digest.update(is_foreground.tobytes())
             mask.write(is_foreground * np.uint8(255))
             if ignored is not None:
                 ignored.write((section == rule.ignore) * np.uint8(255))
             yield FetchEvent("converting", dataset.name, "", f"{split}/{MASK}", done, entry.shape[0])
         _check_values(found, rule, what)
-        if foreground == 0:
+        if is_empty:
             raise InputError(
                 f"{what} contain no mitochondrion: no value is above {rule.above}; this is the wrong file"
             )
         _check_hash(digest.hexdigest(), entry.mask_sha256, what)
-    share = foreground / math.prod(entry.shape)
-    products = {MASK: _product(folder / MASK, entry.labels, digest.hexdigest(), share)}
+    products = {MASK: _product(folder / MASK, entry.labels, digest.hexdigest())}
     return products if ignored is None else {**products, IGNORE: _product(folder / IGNORE, entry.labels)}
 
 
@@ -97,12 +95,10 @@ def _writer(path: Path, dataset: Dataset, split: str) -> SectionWriter:
     return SectionWriter(path, dataset.splits[split].shape, np.uint8, dataset.voxel_size)
 
 
-def _product(
-    path: Path, source: Sections, array_sha256: str | None = None, foreground: float | None = None
-) -> Product:
+def _product(path: Path, source: Sections, array_sha256: str | None = None) -> Product:
     import pooch
 
-    return Product(path.stat().st_size, pooch.file_hash(str(path)), array_sha256, foreground, source.files)
+    return Product(path.stat().st_size, pooch.file_hash(str(path)), array_sha256, source.files)
 
 
 def _of_shape(sections: Iterable[np.ndarray], shape: tuple[int, int, int], what: str) -> Iterator[np.ndarray]:
