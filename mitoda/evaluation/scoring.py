@@ -1,9 +1,7 @@
 """Scores of a volume: per section, their mean (the protocol of the paper), and pooled over all pixels.
 
-In a section without labelled foreground, average precision and MCC do not exist, and F1 and IoU are 0 or 0/0 whatever
-the number of false positives. So means are over the sections with labelled foreground, where they equal
-scikit-learn's. Every table states how many sections were left out (`VolumeScore.empty_sections`), and the share of
-false positives in them (`VolumeScore.false_share_in_empty`). The pooled scores count all pixels of all sections.
+Means leave out sections without labelled foreground, where average precision and MCC do not exist, and F1 and IoU are
+0 or 0/0 whatever the number of false positives. Every table states their number and their share of false positives.
 """
 
 import csv
@@ -257,7 +255,7 @@ def summarise(scored: Iterable[ScoredSection], kind: Kind, threshold: float) -> 
 
 
 def decide_kind(prediction: Volume, sections: Iterable[int]) -> tuple[Kind, str]:
-    """Decide from all values whether a prediction is a mask or probabilities; return it with a note for a person.
+    """Decide from the values of all sections whether a prediction is a mask or probabilities; also return a note.
 
     - 0 and one positive value, or only 0 or full scale: a mask.
     - Floats with fractions: probabilities.
@@ -270,28 +268,35 @@ def decide_kind(prediction: Volume, sections: Iterable[int]) -> tuple[Kind, str]
         If it is none of these.
     """
     values: set[float] = set()
+    several = False
     edges = edges_at_zero = saturated = foreground = 0
     for section in sections:
         array = prediction.read(section)
-        found = _distinct(array)
-        if found is None:
-            return "probability", ""
-        values.update(found)
-        if len(found) > 2 or len(values) > 2:
-            left, right = array[:, :-1], array[:, 1:]
+        if not array.size:
+            continue
+        ends = array.min(), array.max()
+        values.update(map(float, ends))
+        if not _holds_only(array, *ends):
+            several = True
+            if array.dtype.kind == "f" and not (array == np.rint(array)).all():
+                return "probability", ""
+        if several or len(values) > 2:
+            part = array[::4]
+            left, right = part[:, :-1], part[:, 1:]
             edges += int(np.count_nonzero(left != right))
             edges_at_zero += int(np.count_nonzero((left == 0) != (right == 0)))
-            saturated += int(np.count_nonzero(array == full_scale(array.dtype)))
-            foreground += int(np.count_nonzero(array))
+            saturated += int(np.count_nonzero(part == full_scale(array.dtype)))
+            foreground += int(np.count_nonzero(part))
     scale = full_scale(prediction.dtype)
-    if values <= {0, scale} or (len(values) == 2 and 0 in values and max(values) > 0):
+    binary = values <= {0, scale} or (len(values) == 2 and 0 in values and max(values) > 0)
+    if binary and not several:
         return "mask", ""
     if any(value % 1 for value in values):
         return "probability", ""
     if min(values) >= 0 and 2 * edges_at_zero > edges and 2 * saturated < foreground:
         return "mask", (
-            f"{prediction.name} holds {len(values - {0})} values besides 0, read as instance numbers or classes: all "
-            "are foreground; give --kind probability if they are probabilities"
+            f"{prediction.name} holds several values besides 0, read as instance numbers or classes: all are "
+            "foreground; give --kind probability if they are probabilities"
         )
     wide = prediction.dtype in (np.uint8, np.uint16) and 2 * max(values) >= scale
     if min(values) >= 0 and (wide or prediction.dtype.kind == "f"):
@@ -303,16 +308,8 @@ def decide_kind(prediction: Volume, sections: Iterable[int]) -> tuple[Kind, str]
     )
 
 
-def _distinct(array: np.ndarray) -> set[float] | None:
-    """The distinct values of a section, or None if there are more than two and some have fractions."""
-    if array.dtype in (np.uint8, np.uint16):
-        return set(np.flatnonzero(np.bincount(array.ravel())).tolist())
-    ends = array.min(), array.max()
-    if ((array == ends[0]) | (array == ends[1])).all():
-        return {float(end) for end in ends}
-    if array.dtype.kind == "f" and not (array == np.rint(array)).all():
-        return None
-    return set(np.unique(array).tolist())
+def _holds_only(array: np.ndarray, low: float, high: float) -> bool:
+    return bool(((array == low) | (array == high)).all())
 
 
 def _check_labels(label: np.ndarray, name: str) -> None:
@@ -321,7 +318,7 @@ def _check_labels(label: np.ndarray, name: str) -> None:
         return
     low, high = label.min(), label.max()
     negative = not low >= 0
-    if negative or (high == 255 and {1, 255} <= set(_distinct(label) or ()) <= {0, 1, 255}):
+    if negative or (high == 255 and not _holds_only(label, 0, 255) and set(np.unique(label)) <= {0, 1, 255}):
         value = low if negative else high
         raise InputError(
             f"{name} holds the label {value:g}, which often marks pixels to ignore; give --ignore-value {value:g}, or "
