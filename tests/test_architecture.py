@@ -98,16 +98,21 @@ def test_importing_them_does_not_bring_torch_along():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--version"], ["--help"], ["adapt", "--help"], ["segment", "--help"], ["fetch", "--list"]]
+    "arguments",
+    [
+        ["--version"],
+        *([*command, "--help"] for command in ([], ["adapt"], ["segment"], ["bench"])),
+        ["fetch", "--list"],
+    ],
 )
 def test_help_comes_without_torch(arguments):
-    """`mitoda --help` answers at once: torch, scipy and skimage are not imported."""
+    """`mitoda --help` answers at once: torch, skimage and matplotlib are not imported."""
     code = (
         f"import sys; sys.argv = ['mitoda', *{arguments!r}]\n"
         "from mitoda.__main__ import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'skimage'} & set(sys.modules)\n"
+        "heavy = {'torch', 'skimage', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)

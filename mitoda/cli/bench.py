@@ -94,11 +94,11 @@ def bench(
     from mitoda.errors import FileError, InputError
     from mitoda.models.device import choose_device, describe_device
 
-    for path in (csv, figure):
+    for path, option, suffix in ((csv, "--csv", ".csv"), (figure, "--figure", ".png")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise InputError(f"{option} must end in {suffix}; got '{path}'")
         if path is not None and not path.absolute().parent.is_dir():
             raise FileError(f"the folder {path.absolute().parent} does not exist; make it first")
-    if figure is not None and figure.suffix.lower() != ".png":
-        raise InputError(f"--figure must end in .png; got {figure}")
     settings = BenchSettings(choose_methods(methods), seeds, backbone, keep, dest)
     chosen_device = choose_device(device)
     volumes = {
@@ -116,7 +116,8 @@ def bench(
         chosen = own_task(source, target, labels, test, source_voxel_size, target_voxel_size, dest)
     if steps is not None or minutes is not None:
         chosen = replace(chosen, steps=steps, minutes=minutes)
-    chosen = replace(chosen, patch=patch or chosen.patch)
+    if patch is not None:
+        chosen = replace(chosen, patch=patch)
     say(f"{chosen.name}: {', '.join(settings.methods)} on {describe_device(chosen_device)}, into {out}")
     with stopping_politely(
         "stopping after this step, then saving … (Ctrl-C again to stop at once)"
