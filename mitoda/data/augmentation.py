@@ -1,7 +1,7 @@
-"""Random changes of geometry and of grey values, drawn once per pair so that both sections get the same.
+"""Random changes of geometry and of grey values, the same for both sections of a pair.
 
-Geometry is one affine map from the patch's pixels to the section's, so that rotation, flip, zoom and resampling to the
-working voxel size cost one interpolation; what the patch needs of a section is its bounding box and no more.
+One affine map from the patch's pixels to the section's does rotation, flip, zoom and resampling to the working pixel
+size in a single interpolation, which needs only the patch's bounding box of the section.
 """
 
 import math
@@ -16,12 +16,12 @@ from mitoda.errors import InputError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the draws. A log range r draws a factor from e^−r to e^r, uniform in its logarithm."""
+    """Ranges of the random numbers. A log range r gives a factor of e^−r to e^r, uniform in its logarithm."""
 
     probability: float = 1.0
-    """Share of pairs that are changed at all; the others are plain crops, flipped and turned by quarters at most."""
+    """Share of pairs that are changed; the others are only flipped and turned by multiples of 90°."""
     rotation: bool = True
-    """Any angle; otherwise quarter turns only."""
+    """Any angle; otherwise multiples of 90°."""
     zoom: float = 0.35
     """Log range of magnification."""
     gamma: float = 0.4
@@ -29,51 +29,40 @@ class Augmentation:
     contrast: float = 0.5
     """Log range of the contrast about the mean."""
     brightness: float = 0.0
-    """Range of an offset, ± this much of the grey range."""
+    """Largest offset up or down, as a share of the grey range."""
     blur: float = 2.5
     """Largest standard deviation of a Gaussian blur, in pixels."""
     motion: int = 0
-    """Longest motion blur, in pixels; 0 for none."""
+    """Longest motion blur, in pixels."""
     noise: float = 0.12
     """Largest standard deviation of Gaussian noise, as a share of the grey range."""
     elastic: float = 0.0
-    """Standard deviation of a smooth displacement, in pixels; 0 for none."""
+    """Standard deviation of a smooth displacement, in pixels."""
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    # For short runs across devices: every angle, and grey values that no single device makes.
+    # For transfer between microscopes: any angle, and a wide range of grey values.
     "strong": Augmentation(),
-    # For weights that meet voxel sizes they have not learnt at, a factor of two either way.
+    # For weights that must cope with other voxel sizes: a factor of two either way.
     "wide": Augmentation(zoom=0.7),
     # DA-ISC's list with the effective odds of its albumentations 1.1 (half of all samples).
     "paper": Augmentation(
-        probability=0.5,
-        rotation=True,
-        zoom=0.35,
-        gamma=0.0,
-        contrast=0.2,
-        brightness=0.2,
-        blur=0.0,
-        motion=7,
-        noise=0.0,
-        elastic=2.0,
+        probability=0.5, gamma=0.0, contrast=0.2, brightness=0.2, blur=0.0, motion=7, noise=0.0, elastic=2.0
     ),
-    "none": Augmentation(
-        0.0, rotation=False, zoom=0.0, gamma=0.0, contrast=0.0, brightness=0.0, blur=0.0, motion=0, noise=0.0
-    ),
+    "none": Augmentation(0.0, rotation=False, zoom=0.0, gamma=0.0, contrast=0.0, blur=0.0, noise=0.0),
 }
-"""Named sets of ranges, as `--augmentation` knows them."""
+"""By the names of `--augmentation`."""
 
 
 def augmentation_named(name: str) -> Augmentation:
-    """Look a set of ranges up; InputError names those there are."""
+    """Look an augmentation up; InputError lists the known ones."""
     if name not in AUGMENTATIONS:
         raise InputError(f"there is no augmentation '{name}'; choose one of: {', '.join(AUGMENTATIONS)}")
     return AUGMENTATIONS[name]
 
 
 def uniform(generator: Generator, low: float, high: float) -> float:
-    """One number drawn uniformly from [low, high)."""
+    """Draw one number uniformly from [low, high)."""
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
@@ -83,9 +72,9 @@ ELASTIC_MARGIN = 8
 
 @dataclass(frozen=True)
 class Window:
-    """Where a patch lies in a section: patch pixel centres map to section pixel centres by x → matrix·x + offset.
+    """Position of a patch in a section: the patch's coordinates x become matrix·x + offset in the section.
 
-    Coordinates are (row, column), the patch's counted from its centre, the section's from the centre of pixel 0.
+    Coordinates are (row, column), the patch's from its centre, the section's from the centre of its first pixel.
     """
 
     matrix: tuple[tuple[float, float], tuple[float, float]]
@@ -95,20 +84,13 @@ class Window:
 
     @property
     def shrink(self) -> int:
-        """Section pixels averaged along each axis first: bilinear interpolation of every n-th pixel would alias."""
+        """Section pixels to average along each axis before interpolation, against aliasing."""
         return max(1, math.floor(min(math.hypot(*row) for row in self.matrix) / 1.5 + 0.5))
 
     def bounds(self, shape: tuple[int, int], margin: int = ELASTIC_MARGIN) -> tuple[slice, slice]:
-        """Rows and columns of the section that the patch touches, clipped to the section.
+        """Rows and columns that the patch needs of a section of a shape, with a margin for a displacement.
 
-        The first are divisible by `shrink`, so that the same pixels are averaged whatever the crop.
-
-        Parameters
-        ----------
-        shape : (int, int)
-            Rows and columns of the section.
-        margin : int
-            Pixels that a displacement may reach beyond the patch.
+        The first ones are divisible by `shrink`, so that the same pixels are averaged in every crop.
         """
         shrink = self.shrink
         margin += 2 * shrink
@@ -124,14 +106,14 @@ class Window:
         return found[0], found[1]
 
     def on_grid(self, grid: int, cell: tuple[float, float]) -> "Window":
-        """The same patch on a coarser grid, cut from a coarser map of the section.
+        """The same patch in a coarser map of the section, with coarser pixels.
 
         Parameters
         ----------
         grid : int
             Side of the patch's new pixels in its old ones; must divide `side`.
         cell : (float, float)
-            Section pixels per pixel of the coarser map.
+            Section pixels per pixel of the map.
         """
         rows = tuple(
             (self.matrix[i][0] * grid / cell[i], self.matrix[i][1] * grid / cell[i]) for i in range(2)
@@ -148,9 +130,7 @@ def draw_window(
     shape: tuple[int, int],
     scale: tuple[float, float],
 ) -> Window:
-    """Draw where a patch lies.
-
-    The patch lies inside the section where it fits; where it does not, it is centred and what is outside is mirrored.
+    """Draw the position of a patch: inside the section if it fits, centred if it does not.
 
     Parameters
     ----------
@@ -177,13 +157,13 @@ def draw_window(
     for axis in range(2):
         reach = (side - 1) / 2 * (abs(matrix[axis][0]) + abs(matrix[axis][1]))
         low, high = reach, shape[axis] - 1 - reach
-        place = uniform(generator, 0, 1)
-        offset.append(low + (high - low) * place if high > low else (shape[axis] - 1) / 2)
+        share = uniform(generator, 0, 1)
+        offset.append(low + (high - low) * share if high > low else (shape[axis] - 1) / 2)
     return Window(matrix, (offset[0], offset[1]), side)
 
 
 def warp(crop: Tensor, window: Window, corner: tuple[int, int], displacement: Tensor | None = None) -> Tensor:
-    """Interpolate a patch bilinearly from a crop of its section; beyond the crop, the section is mirrored.
+    """Interpolate a patch bilinearly from a crop of its section, mirrored at its edges.
 
     Parameters
     ----------
@@ -209,12 +189,12 @@ def warp(crop: Tensor, window: Window, corner: tuple[int, int], displacement: Te
         rows, columns = rows + displacement[..., 0], columns + displacement[..., 1]
     # grid_sample counts from −1 to 1 between the outer edges of the first and the last pixel.
     h, w = crop.shape[1] * shrink, crop.shape[2] * shrink
-    place = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
-    # On a CPU grid_sample puts each image of a batch on one thread, so the upper and the lower half make a batch.
+    positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
+    # On a CPU grid_sample runs one thread per image, so the upper and the lower half make a batch.
     parts = 2 if window.side % 2 == 0 else 1
     warped = F.grid_sample(
         crop.expand(parts, *crop.shape),
-        place.view(parts, window.side // parts, window.side, 2),
+        positions.view(parts, window.side // parts, window.side, 2),
         mode="bilinear",
         padding_mode="reflection",
         align_corners=False,
@@ -239,22 +219,19 @@ def scale_to_unit(images: Tensor) -> Tensor:
     return (images - low) / (images.amax((-2, -1), keepdim=True) - low).clamp_min(1e-6)
 
 
-def standardise(images: Tensor) -> Tensor:
-    """Shift and scale each section of (B, 2, H, W) to mean 0 and variance 1; a constant section becomes 0."""
+def normalise(images: Tensor, kind: str) -> Tensor:
+    """Normalise each section of (B, 2, H, W); a constant section becomes 0. See `Backbone.normalisation`."""
+    if kind == "minmax":
+        return scale_to_unit(images)
     centred = images - images.mean((-2, -1), keepdim=True)  # var_mean takes ten times as long on a CPU
     variance = (centred * centred).mean((-2, -1), keepdim=True)
     return centred / variance.sqrt().clamp_min(1e-6)
 
 
-def normalise(images: Tensor, kind: str) -> Tensor:
-    """Bring grey values to what a network wants: "standard" or "minmax"; see `networks.Backbone`."""
-    return standardise(images) if kind == "standard" else scale_to_unit(images)
-
-
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Blur (2, H, W) by a Gaussian of σ pixels, mirroring at the edges; σ = 0 changes nothing.
+    """Blur (2, H, W) by a Gaussian of σ pixels, mirrored at the edges; σ = 0 changes nothing.
 
-    Sums of shifted images: a sixth of the time of a convolution of one channel per group on a CPU.
+    Sums of shifted images take a sixth of the time of a grouped convolution on a CPU.
     """
     if sigma <= 0:
         return images
@@ -283,14 +260,14 @@ def motion_blur(images: Tensor, length: int, angle: float) -> Tensor:
 
 
 def change_grey_values(images: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
-    """Draw gamma, contrast, brightness, blur and noise for each pair of (B, 2, H, W); the result is near 0…1."""
+    """Change gamma, blur, contrast, brightness and noise of each pair of (B, 2, H, W); the result is near 0…1."""
     B = images.shape[0]
     images = scale_to_unit(images)
     if augmentation.probability == 0:
         return images
 
     def draw(low: float, high: float, odds: float = 1.0) -> Tensor:
-        """(B,) numbers; 0 where a pair is not changed."""
+        """(B,) numbers; 0 for pairs that are not changed."""
         values = low + (high - low) * torch.rand(B, generator=generator)
         kept = torch.rand(B, generator=generator) < odds * augmentation.probability
         return values * kept
@@ -324,7 +301,7 @@ def change_grey_values(images: Tensor, augmentation: Augmentation, generator: Ge
 def match_histogram(images: Tensor, reference: Tensor) -> Tensor:
     """Give each section of `images` the grey-value distribution of the same section of `reference`.
 
-    Both are (B, 2, H, W). Quantiles are matched at 256 levels, linearly between them.
+    Both are (B, 2, H, W). 256 quantiles are matched, with linear interpolation between them.
     """
     B, S, H, W = images.shape
     levels = torch.linspace(0, 1, 256, device=images.device)

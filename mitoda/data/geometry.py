@@ -1,4 +1,4 @@
-"""How two domains are brought to the same physical steps: working pixel size, pair spacing, strides."""
+"""The physical steps that two domains share: working pixel size, pair spacing, strides."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,10 @@ from mitoda.errors import InputError
 from mitoda.volumes import VoxelSize
 
 SAME_SIZE = 0.02
-"""Pixel sizes that differ by less than this share are taken as equal: no resampling."""
+"""Pixel sizes that differ by less than this share are not resampled."""
 
 LARGEST_SCALE = 20.0
-"""Pixel sizes that differ by a larger factor than this are taken for a wrong unit."""
+"""Pixel sizes that differ by a larger factor are refused as a wrong unit."""
 
 
 @dataclass(frozen=True)
@@ -22,44 +22,36 @@ class Geometry:
     """Distance between the two sections of a pair."""
 
     def scale(self, voxel_size: VoxelSize) -> tuple[float, float]:
-        """Volume pixels per working pixel along rows and columns; exactly 1 where they are all but equal.
+        """Return volume pixels per working pixel along rows and columns; exactly 1 if they are almost equal.
 
         Raises
         ------
         InputError
-            If they differ so much that a length must be in another unit.
+            If they differ by more than `LARGEST_SCALE`.
         """
         own = voxel_size[1:]
         ratio = (self.pixel[0] / own[0], self.pixel[1] / own[1])
         if not all(1 / LARGEST_SCALE <= r <= LARGEST_SCALE for r in ratio):
             raise InputError(
-                f"pixels of {own[0]:g} × {own[1]:g} nm cannot be brought to the {self.pixel[0]:g} × {self.pixel[1]:g} "
-                f"nm that are worked at: a factor above {LARGEST_SCALE:g}; voxel sizes are nanometres, Z Y X"
+                f"pixels of {own[0]:g} × {own[1]:g} nm cannot be resampled to the working pixel size of "
+                f"{self.pixel[0]:g} × {self.pixel[1]:g} nm, a factor above {LARGEST_SCALE:g}; voxel sizes are "
+                "nanometres, Z Y X"
             )
         return (1.0, 1.0) if all(abs(r - 1) < SAME_SIZE for r in ratio) else ratio
 
     def stride(self, voxel_size: VoxelSize, sections: int) -> int:
-        """Sections between the two of a pair: the spacing in this volume's sections, at least 1.
+        """Return the pair spacing in sections of a volume, at least 1.
 
-        A volume with fewer sections than that pairs its first with its last; one section is paired with itself.
+        A volume with fewer sections pairs its first with its last; a single section is paired with itself.
         """
         return min(max(1, round(self.spacing / voxel_size[0])), sections - 1)
 
 
 def component_limit(smallest: float, voxel_size: VoxelSize, sections: int) -> int:
-    """Voxels below which a component is too small for what it should be.
+    """Convert the volume in nm³ below which a component is too small to a number of voxels.
 
-    A stack thinner than such a thing is across shows a slice of it, so the limit shrinks with the stack's depth: of
-    3·10⁶ nm³, 144 nm across, one section of 5 nm keeps what covers 144 × 144 nm.
-
-    Parameters
-    ----------
-    smallest : float
-        Cubic nanometres.
-    voxel_size : (float, float, float)
-        Nanometres.
-    sections : int
-        Of the stack.
+    A stack thinner than a component of that volume shows only a slice of it, so the number shrinks with the
+    stack's depth: of 3·10⁶ nm³, 144 nm across, one section of 5 nm keeps what covers 144 × 144 nm.
 
     Examples
     --------
@@ -67,21 +59,18 @@ def component_limit(smallest: float, voxel_size: VoxelSize, sections: int) -> in
     (24000, 832)
     """
     depth, rows, columns = voxel_size
-    shown = min(1.0, sections * depth / max(smallest, 1e-9) ** (1 / 3))
+    diameter: float = max(smallest, 1e-9) ** (1 / 3)
+    shown = min(1.0, sections * depth / diameter)
     return round(shown * smallest / (depth * rows * columns))
 
 
 def shared_geometry(
     source: VoxelSize, target: VoxelSize, pixel: float | None = None, spacing: float | None = None
 ) -> Geometry:
-    """Choose the steps of a training: the target's own pixels, and the thicker of the two domains' sections.
+    """Choose the steps of a training: the target's pixel size, and the thicker of the two domains' sections.
 
     VNC III (50, 4.6, 4.6) with Lucchi (5, 5, 5) works at 5 nm pixels and pairs 50 nm apart: strides 1 and 10.
-
-    Parameters
-    ----------
-    pixel, spacing : float, optional
-        Overrule the choice, in nanometres.
+    `pixel` and `spacing`, in nanometres, replace the choice.
     """
     for given, option in ((pixel, "--pixel"), (spacing, "--spacing")):
         if given is not None and given <= 0:

@@ -17,69 +17,42 @@ class Backbone:
     """A network's recipe, and how it is trained."""
 
     build: Callable[[], PairNetwork]
-    grid: int
-    """Side of an output pixel in input pixels."""
     normalisation: str
     """Of the input's grey values: "standard" (mean 0, variance 1) or "minmax" (0 to 1)."""
     learning_rate: float
-    weight_decay: float
     whole_section_pixels: int
     """Sections of up to this many pixels are predicted whole by default (about 2 GB at most)."""
+    weight_decay: float = 0.0
+    grid: int = 1
+    """Side of an output pixel in input pixels."""
     has_residual: bool = True
     """Whether the network predicts the residual of a pair."""
 
 
+COMPACT = Widths(encoder=(24, 48), body=(96, 192, 192), decoder=(96, 48, 24, 12))
+CODETECTION = Widths(encoder=(64, 128), body=(256, 512, 512), decoder=(256, 128, 64, 32))
+
 BACKBONES: dict[str, Backbone] = {
     # 2,524,146 parameters.
     "compact": Backbone(
-        partial(
-            PairNetwork,
-            Widths(encoder=(24, 48), body=(96, 192, 192), decoder=(96, 48, 24, 12)),
-            grid=4,
-            affine=True,
-            learnt_upsampling=False,
-        ),
-        grid=4,
-        normalisation="standard",
+        partial(PairNetwork, COMPACT, grid=4, affine=True, learnt_upsampling=False),
+        "standard",
         learning_rate=1e-3,
-        weight_decay=0.01,
         whole_section_pixels=4096 * 4096,
+        weight_decay=0.01,
+        grid=4,
     ),
     # DA-ISC's CoDetectionCNN: 20,755,814 parameters, 236.17 GMAC for a 512×512 pair. Adam 1e-4 without decay.
     "codetection": Backbone(
-        partial(
-            PairNetwork,
-            Widths(encoder=(64, 128), body=(256, 512, 512), decoder=(256, 128, 64, 32)),
-            grid=1,
-            affine=False,
-            learnt_upsampling=True,
-        ),
-        grid=1,
-        normalisation="minmax",
+        partial(PairNetwork, CODETECTION, grid=1, affine=False, learnt_upsampling=True),
+        "minmax",
         learning_rate=1e-4,
-        weight_decay=0.0,
         whole_section_pixels=1280 * 1280,
     ),
     # UALR's RSUNet: 567,314 parameters, 10.32 GMAC for a 512×512 section. Adam 1e-3 on grey values divided by 255.
-    "rsunet": Backbone(
-        Rsunet,
-        grid=1,
-        normalisation="minmax",
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        whole_section_pixels=2048 * 2048,
-        has_residual=False,
-    ),
+    "rsunet": Backbone(Rsunet, "minmax", 1e-3, whole_section_pixels=2048 * 2048, has_residual=False),
     # DAMT-Net's U-Net: 28,941,698 parameters, encoder and segmentation decoder. Adam 5e-5.
-    "unet": Backbone(
-        Unet,
-        grid=1,
-        normalisation="minmax",
-        learning_rate=5e-5,
-        weight_decay=0.0,
-        whole_section_pixels=1280 * 1280,
-        has_residual=False,
-    ),
+    "unet": Backbone(Unet, "minmax", 5e-5, whole_section_pixels=1280 * 1280, has_residual=False),
 }
 """By the names of `--backbone`."""
 

@@ -1,15 +1,14 @@
 """Pair networks: two sections in, two masks and their residual out.
 
-Both backbones share one topology (DA-ISC, MICCAI 2022, Fig. 2): an encoder applied to each section with shared weights,
-a joined body, a segmentation decoder that ends in one branch per section, and a residual decoder that predicts the XOR
-of the two masks.
+The topology is that of DA-ISC (MICCAI 2022, Fig. 2): an encoder applied to each section, a joined body, a segmentation
+decoder that ends in one branch per section, and a residual decoder that predicts the XOR of the two masks.
 
     section k   ──encode──┐            ┌─ branch ─> logits of k
                           ├─ body ─────┼─ branch ─> logits of k + stride
     section k+s ──encode──┘            └─ residual decoder ─> logits of the XOR
 
-`codetection` is the paper's network at full resolution. `compact` runs the same body on a pixel-unshuffled input, so
-that everything happens on pixels four times coarser (about 20 nm).
+`codetection` is the paper's network at full resolution; `compact` works on a pixel-unshuffled input, on pixels four
+times coarser (about 20 nm).
 """
 
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from mitoda.models.normalisation import InstanceNorm
 
 
 class SectionFeatures(NamedTuple):
-    """What the shared encoder makes of one section; computed once although every section is in two pairs."""
+    """Output of the encoder for one section."""
 
     fine: Tensor
     """(B, C, h, w) on the network's output grid."""
@@ -33,39 +32,28 @@ class SectionFeatures(NamedTuple):
 
 
 class PairOutput(NamedTuple):
-    """Logits over (background, mitochondrion) on the output grid, and the features some methods look at."""
+    """Logits over (background, mitochondrion) on the output grid, and features that some methods use."""
 
     first: Tensor
     """(B, 2, h, w) of section k."""
     second: Tensor
     """(B, 2, h, w) of section k + stride."""
     residual: Tensor | None
-    """(B, 2, h, w) over (unchanged, changed); None where the residual decoder did not run."""
+    """(B, 2, h, w) over (unchanged, changed); None if the residual decoder did not run."""
     bottleneck: Tensor
-    """(B, C, h/16, w/16) where the two sections are joined at their coarsest; the channels of both sections one after
-    the other where they are not joined."""
+    """(B, C, h/16, w/16), coarsest features; of a network that does not join the sections, of the first and then of the
+    second."""
     half: tuple[Tensor, Tensor]
     """(B, C, h/2, w/2) of each branch."""
     full: tuple[Tensor, Tensor]
     """(B, C, h, w) of each branch, before its last layers."""
 
 
-class DecodedSection(NamedTuple):
-    """What a network that sees one section at a time makes of it: all but the logits (`section_networks`)."""
-
-    full: Tensor
-    """(B, C, h, w), last features."""
-    half: Tensor
-    """(B, C, h/2, w/2) on the way up."""
-    bottleneck: Tensor
-    """(B, C, h/16, w/16)."""
-
-
 class Channels(NamedTuple):
-    """Channels of the features in `PairOutput`, for heads and decoders that a method puts on them."""
+    """Channels of the features in `PairOutput`."""
 
     bottleneck: int
-    """Of both sections together where they are joined, of one section where they are not."""
+    """Of one section if the sections are not joined."""
     half: int
     full: int
 
@@ -75,11 +63,11 @@ class Widths:
     """Channels of each stage of a pair network."""
 
     encoder: tuple[int, int]
-    """Per section, at the grid and at half of it."""
+    """Of one section, at 1 and 1/2 of the output grid."""
     body: tuple[int, int, int]
-    """Joined, at a quarter, an eighth and a sixteenth of the grid."""
+    """Of both sections, at 1/4, 1/8 and 1/16."""
     decoder: tuple[int, int, int, int]
-    """Coming back up, at an eighth, a quarter, a half and the full grid."""
+    """At 1/8, 1/4, 1/2 and 1."""
 
 
 class DoubleConvolution(nn.Sequential):
@@ -104,10 +92,7 @@ class Down(nn.Sequential):
 
 
 class Up(nn.Module):
-    """Double the resolution, put the skip connections in front, then convolve twice.
-
-    Upsampling is a 2×2 transposed convolution where `learnt`, and nearest-neighbour otherwise.
-    """
+    """Double the resolution, by a transposed convolution if `learnt`; put the skips in front; convolve twice."""
 
     def __init__(self, inputs: int, skip: int, outputs: int, affine: bool, learnt: bool) -> None:
         super().__init__()
@@ -142,11 +127,11 @@ class PairNetwork(nn.Module):
     ----------
     widths : Widths
     grid : int
-        Side of an output pixel in input pixels; 1 is full resolution. Above 1 the input is pixel-unshuffled.
+        Side of an output pixel in input pixels. Above 1 the input is pixel-unshuffled.
     affine : bool
         Whether normalisation has a learnt scale and offset.
     learnt_upsampling : bool
-        Transposed convolution rather than nearest neighbour.
+        Transposed convolution instead of nearest neighbour.
     """
 
     joined: ClassVar[bool] = True
@@ -183,11 +168,11 @@ class PairNetwork(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Both sides of an input must be divisible by this many pixels."""
+        """Number that both sides of an input, in pixels, must be divisible by."""
         return 16 * self.grid
 
     def check_size(self, section: Tensor) -> None:
-        """Refuse a section whose sides the poolings cannot halve."""
+        """Raise InputError if the sides of a section are not divisible by `multiple`."""
         if section.shape[-2] % self.multiple or section.shape[-1] % self.multiple:
             raise InputError(
                 f"a section of {section.shape[-2]}×{section.shape[-1]} pixels does not fit the network; "
@@ -209,7 +194,7 @@ class PairNetwork(nn.Module):
         return SectionFeatures(fine, self.encoder_half(fine))
 
     def decode(self, first: SectionFeatures, second: SectionFeatures, residual: bool = True) -> PairOutput:
-        """Join two encoded sections and predict both masks; the residual decoder runs only where asked for."""
+        """Predict both masks from two encoded sections, and their residual if `residual`."""
         joined = torch.cat([first.half, second.half], dim=1)
         quarter = self.body_quarter(joined)
         eighth = self.body_eighth(quarter)
@@ -239,7 +224,7 @@ class PairNetwork(nn.Module):
             Normalised grey values of sections k and k + stride.
         """
         B = images.shape[0]
-        both = self.encode(torch.cat([images[:, :1], images[:, 1:]]))  # both sections in one batch of 2B
+        both = self.encode(torch.cat([images[:, :1], images[:, 1:]]))  # (2B, 1, H, W)
         first = type(both)(*(features[:B] for features in both))
         second = type(both)(*(features[B:] for features in both))
         return self.decode(first, second, residual)

@@ -3,48 +3,73 @@
     section k   ──whole network── features ──head──> logits of k
     section k+s ──whole network── features ──head──> logits of k + stride        no residual
 
-So losses, inference and the training loop work unchanged. `encode` does all but the last layer: a section that is in
-two pairs is computed once where its features are kept.
+Both are U-Nets of five levels. `encode` computes all but the last layer, so that inference computes a section once
+although it is in two pairs.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mitoda.models.pair_networks import Channels, DecodedSection, PairNetwork, PairOutput
+from mitoda.models.pair_networks import Channels, PairNetwork, PairOutput
+
+
+class DecodedSection(NamedTuple):
+    """All features of one section."""
+
+    full: Tensor
+    """(B, C, h, w), last features."""
+    half: Tensor
+    """(B, C, h/2, w/2) of the decoder."""
+    bottleneck: Tensor
+    """(B, C, h/16, w/16)."""
 
 
 class SectionNetwork(PairNetwork):
-    """Base of both: weights shared between the sections, which never meet; `residual` is always None.
-
-    Children have `features`, which maps a section (B, 1, H, W) to a `DecodedSection`, and a `head`.
-
-    Parameters
-    ----------
-    channels : Channels
-    """
+    """Base of both: one set of weights for both sections, which never meet; `residual` is always None."""
 
     joined = False
+    down: nn.ModuleList
+    """Blocks of the encoder, from fine to coarse; 2×2 max pooling between them."""
+    narrow: nn.ModuleList
+    """1×1 convolutions after upsampling, from coarse to fine."""
+    up: nn.ModuleList
+    """Blocks of the decoder, from coarse to fine."""
     head: nn.Conv2d
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, widths: tuple[int, ...]) -> None:
         nn.Module.__init__(self)  # a pair network's interface without its layers
         self.grid = 1
-        self.channels = channels
+        self.channels = Channels(widths[-1], widths[1], widths[0])
 
-    def features(self, section: Tensor) -> DecodedSection:
-        """All features of a section, at its own size."""
+    def stem(self, section: Tensor) -> Tensor:
+        """Layers before the first block of the encoder."""
+        return section
+
+    def merge(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        """Join the encoder's features to the upsampled ones."""
         raise NotImplementedError
 
     def encode(self, section: Tensor) -> DecodedSection:  # type: ignore[override]
         """Compute all but the logits of one section (B, 1, H, W); H and W divisible by 16."""
         self.check_size(section)
-        return self.features(section.contiguous(memory_format=torch.channels_last))
+        x = self.stem(section.contiguous(memory_format=torch.channels_last))
+        skips = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        decoded = [skips.pop()]
+        for narrow, block in zip(self.narrow, self.up, strict=True):
+            coarse = F.interpolate(decoded[-1], scale_factor=2, mode="bilinear", align_corners=False)
+            decoded.append(block(self.merge(skips.pop(), narrow(coarse))))
+        return DecodedSection(decoded[-1], decoded[-2], decoded[0])
 
     def decode(  # type: ignore[override]
         self, first: DecodedSection, second: DecodedSection, residual: bool = True
     ) -> PairOutput:
-        """Logits of both sections; there is no residual to ask for."""
+        """Logits of both sections; `residual` changes nothing."""
         return PairOutput(
             self.head(first.full),
             self.head(second.full),
@@ -55,9 +80,9 @@ class SectionNetwork(PairNetwork):
         )
 
 
-def upsampled(coarse: Tensor) -> Tensor:
-    """Double the resolution bilinearly."""
-    return F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+def _upward(widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Input and output channels of the decoder's levels, from coarse to fine."""
+    return list(zip(widths[:0:-1], widths[-2::-1], strict=True))
 
 
 class ResidualBlock(nn.Module):
@@ -77,8 +102,8 @@ class ResidualBlock(nn.Module):
 class Rsunet(SectionNetwork):
     """Residual symmetric U-Net of UALR, in two dimensions; no normalisation, skips are added.
 
-    567,314 parameters and 10.32 GMAC for a 512×512 section. Kaiming-normal weights, zero biases. The reference reads
-    grey values divided by 255, where this network gets them stretched to 0…1 section by section.
+    567,314 parameters and 10.32 GMAC for a 512×512 section. Kaiming-normal weights, zero biases. The reference divides
+    grey values by 255; here each section is stretched to 0…1.
 
     References
     ----------
@@ -87,37 +112,31 @@ class Rsunet(SectionNetwork):
     """
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64, 80)) -> None:
-        super().__init__(Channels(widths[-1], widths[1], widths[0]))
+        super().__init__(widths)
         self.enter = nn.Conv2d(1, widths[0], 3, padding=1)
-        self.pool = nn.MaxPool2d(2)
         self.down = nn.ModuleList(
             ResidualBlock(i, o) for i, o in zip((widths[0], *widths), widths, strict=False)
         )
-        upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # from coarse to fine
-        self.narrow = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in upward)
-        self.up = nn.ModuleList(ResidualBlock(o, o) for _, o in upward)
+        self.narrow = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in _upward(widths))
+        self.up = nn.ModuleList(ResidualBlock(o, o) for _, o in _upward(widths))
         self.head = nn.Conv2d(widths[0], 2, 3, padding=1)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Kaiming-normal weights, zero biases."""
+        """Draw Kaiming-normal weights; set biases to zero."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def features(self, section: Tensor) -> DecodedSection:
-        """See `SectionNetwork.features`."""
-        x = F.elu(self.enter(section))
-        skips = []
-        for level, block in enumerate(self.down):
-            x = block(self.pool(x) if level else x)
-            skips.append(x)
-        climbed = [skips.pop()]
-        for narrow, block in zip(self.narrow, self.up, strict=True):
-            climbed.append(block(F.elu(narrow(upsampled(climbed[-1])) + skips.pop())))
-        return DecodedSection(climbed[-1], climbed[-2], climbed[0])
+    def stem(self, section: Tensor) -> Tensor:
+        """See `SectionNetwork.stem`."""
+        return F.elu(self.enter(section))
+
+    def merge(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        """See `SectionNetwork.merge`."""
+        return F.elu(coarse + skip)
 
 
 class GroupedConvolution(nn.Sequential):
@@ -139,9 +158,7 @@ class GroupedConvolution(nn.Sequential):
 
 
 class Unet(SectionNetwork):
-    """DAMT-Net's U-Net: encoder of 18,842,048 parameters, segmentation decoder of 10,099,650.
-
-    Upwards: bilinear, 1×1 convolution to half the channels, concatenated with the skip, convolved twice.
+    """DAMT-Net's U-Net: encoder of 18,842,048 parameters, segmentation decoder of 10,099,650; skips are concatenated.
 
     References
     ----------
@@ -150,28 +167,14 @@ class Unet(SectionNetwork):
     """
 
     def __init__(self, widths: tuple[int, ...] = (64, 128, 256, 512, 1024)) -> None:
-        super().__init__(Channels(widths[-1], widths[1], widths[0]))
-        self.pool = nn.MaxPool2d(2)
+        super().__init__(widths)
         self.down = nn.ModuleList(
             GroupedConvolution(i, o) for i, o in zip((1, *widths), widths, strict=False)
         )
-        upward = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.narrow = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in upward)
-        self.up = nn.ModuleList(GroupedConvolution(2 * o, o) for _, o in upward)
+        self.narrow = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in _upward(widths))
+        self.up = nn.ModuleList(GroupedConvolution(2 * o, o) for _, o in _upward(widths))
         self.head = nn.Conv2d(widths[0], 2, 1)
 
-    def features(self, section: Tensor) -> DecodedSection:
-        """See `SectionNetwork.features`."""
-        x = section
-        skips = []
-        for level, block in enumerate(self.down):
-            x = block(self.pool(x) if level else x)
-            skips.append(x)
-        climbed = [skips.pop()]
-        for narrow, block in zip(self.narrow, self.up, strict=True):
-            climbed.append(block(torch.cat([skips.pop(), narrow(upsampled(climbed[-1]))], dim=1)))
-        return DecodedSection(climbed[-1], climbed[-2], climbed[0])
-
-
-SECTION_NETWORKS: dict[str, type[Rsunet] | type[Unet]] = {"rsunet": Rsunet, "unet": Unet}
-"""By the `architecture` of a backbone."""
+    def merge(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        """See `SectionNetwork.merge`."""
+        return torch.cat([skip, coarse], dim=1)
