@@ -9,15 +9,12 @@ import torch
 from mitoda.data.geometry import Geometry
 from mitoda.inference.predictor import InferenceSettings, SectionPredictor
 from mitoda.inference.streaming import predict_sections
-from mitoda.methods import Arithmetic
 from mitoda.models.backbones import backbone_named, build_network
-from mitoda.models.device import choose_bfloat16
 from mitoda.models.weights import find_weights, load_weights
 from mitoda.synthetic import SOURCE, TARGET, draw_phantom
-from mitoda.training.domains import AdaptationPlan, prepare
-from mitoda.training.loop import Finished, StepsDone, adapt
-from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import TrainingSettings
+from mitoda.training.adapt import Finished, adapt
+from mitoda.training.loop import StepsDone
+from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import ArrayVolume, write_sections
 
 pytestmark = [
@@ -87,12 +84,9 @@ def test_isc_learns_on_a_card(backbone, tmp_path: Path):
             )
     settings = TrainingSettings(method="isc", backbone=backbone, steps=40, patch=128)
     source = f"{tmp_path / 'source.tif'}:{tmp_path / 'source_mask.tif'}"
-    prepared = prepare(AdaptationPlan(source=source, target=str(tmp_path / "target.tif"), training=settings))
-    arithmetic = Arithmetic(CUDA, choose_bfloat16("auto", CUDA))
-    events = list(
-        adapt(settings, prepared.source, prepared.target, RunFolder(tmp_path), prepared.info, arithmetic)
-    )
+    plan = Plan(target=str(tmp_path / "target.tif"), source=source, training=settings)
+    events = list(adapt(plan, tmp_path / "run", device="cuda"))
     losses = [event.losses["first"] for event in events if isinstance(event, StepsDone)]
     assert losses[-1] < losses[0]
     assert isinstance(events[-1], Finished)
-    assert (tmp_path / "weights.safetensors").is_file()
+    assert events[-1].weights.is_file()

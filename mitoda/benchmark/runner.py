@@ -22,13 +22,12 @@ from mitoda.evaluation.scoring import ScoredSection, summarise
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.self_consistency import foreground_share, selection_scores
 from mitoda.inference.streaming import check_volume, predict_sections
-from mitoda.methods import Arithmetic
-from mitoda.models.device import choose_bfloat16
 from mitoda.models.model import Model, load_model
 from mitoda.postprocessing.mask import MaskFinalizer
-from mitoda.training import loop as training
-from mitoda.training.domains import AdaptationPlan, Prepared, load_plan, prepare
+from mitoda.training import adapt as training
+from mitoda.training.domains import Prepared, prepare
 from mitoda.training.run_folder import RunFolder
+from mitoda.training.settings import Plan, load_plan
 from mitoda.volumes.files import read_record, write_record
 
 INCIDENTAL = ("version", "dest", "workers", "checkpoint_minutes")
@@ -42,7 +41,7 @@ class Entry:
     method: str
     seed: int
     run: RunFolder
-    plan: AdaptationPlan
+    plan: Plan
 
     @property
     def name(self) -> str:
@@ -171,11 +170,10 @@ def run_bench(
                 return
             try:
                 yield Started(entry, position, len(entries), entry.run.can_resume)
-                prepared = prepare(entry.plan)
-                finished = yield from _train(entry, prepared, device, should_stop)
+                finished = yield from _train(entry, device, should_stop)
                 if not finished.complete:
                     return
-                yield from _score(entry, task, prepared, held_out, device)
+                yield from _score(entry, task, prepare(entry.plan), held_out, device)
             except MitodaError as error:
                 yield Failed(entry, str(error))
                 continue
@@ -185,7 +183,7 @@ def run_bench(
 def _check_settings(entry: Entry) -> None:
     """Refuse a folder that holds this entry made with other settings."""
 
-    def flat(plan: AdaptationPlan) -> dict[str, object]:
+    def flat(plan: Plan) -> dict[str, object]:
         values = asdict(plan)
         values |= values.pop("training")
         return {name: value for name, value in values.items() if name not in INCIDENTAL}
@@ -201,26 +199,19 @@ def _check_settings(entry: Entry) -> None:
 
 
 def _train(
-    entry: Entry, prepared: Prepared, device: torch.device, should_stop: Callable[[], bool]
+    entry: Entry, device: torch.device, should_stop: Callable[[], bool]
 ) -> Generator[Event, None, training.Finished]:
     """Train an entry to its end, from its last checkpoint; return the last event."""
     resume = entry.run.can_resume
     if not resume:
-        entry.run.path.mkdir(parents=True, exist_ok=True)
         for path in entry.run.path.glob("score*.json"):
             path.unlink()
-        entry.run.remove_run()
-        entry.plan.save(entry.run)
-    plan = entry.plan
     events = training.adapt(
-        plan.training,
-        prepared.source,
-        prepared.target,
-        entry.run,
-        prepared.info,
-        Arithmetic(device, choose_bfloat16(plan.precision, device)),
-        start=prepared.start,
+        entry.plan,
+        entry.run.path,
+        device=str(device),
         resume=resume,
+        overwrite=True,
         should_stop=should_stop,
     )
     for event in events:

@@ -6,12 +6,10 @@ from pathlib import Path
 from mitoda.benchmark.published import PAPER_ORDER
 from mitoda.datasets import is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
-from mitoda.methods import METHODS, method_named
-from mitoda.methods.registry import NEED_RESIDUAL
+from mitoda.methods import METHODS, NEED_RESIDUAL, method_named
 from mitoda.models.backbones import backbone_named
 from mitoda.synthetic import SOURCE, TARGET, PhantomDomain, draw_phantom
-from mitoda.training.domains import AdaptationPlan
-from mitoda.training.settings import TrainingSettings
+from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import Volume, VoxelSize, open_labels, open_volume, write_sections
 
 PHANTOM = "phantom"
@@ -219,10 +217,10 @@ def why_not(task: Task, settings: BenchSettings, method: str) -> str:
     return f"it learns from labels of the target, and {task.target} has no labels here"
 
 
-def plan_training(task: Task, settings: BenchSettings, method: str, seed: int) -> AdaptationPlan:
+def plan_training(task: Task, settings: BenchSettings, method: str, seed: int) -> Plan:
     """Plan one training: the same for all methods except for the method itself."""
     oracle = method_named(method)[0].labels_from == "target"
-    return AdaptationPlan(
+    return Plan(
         source=task.source,
         target=task.target_labelled or task.target if oracle else task.target,
         training=TrainingSettings(

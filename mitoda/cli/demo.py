@@ -25,11 +25,10 @@ def demo(
     """Adapt, segment and score on two synthetic volumes: offline, in about three minutes."""
     from mitoda.cli.score import score
     from mitoda.cli.segment import segment
-    from mitoda.cli.training import run_plan
+    from mitoda.cli.training import run_adaptation
     from mitoda.errors import FileError
-    from mitoda.training.domains import AdaptationPlan
     from mitoda.training.run_folder import RunFolder
-    from mitoda.training.settings import TrainingSettings
+    from mitoda.training.settings import Plan, TrainingSettings
 
     source, source_mask, target, target_mask, mask, picture = (out / name for name in FILES)
     taken = [path for path in (source, source_mask, target, target_mask, mask, picture) if path.exists()]
@@ -41,7 +40,7 @@ def demo(
     say("The data of this demo are synthetic: two drawn volumes that imitate two electron microscopes.")
     say("drawing a labelled source (serial-section TEM, 50 nm) and a target (FIB-SEM, 10 nm) …")
     draw_volumes(out)
-    plan = AdaptationPlan(
+    plan = Plan(
         source=f"{source}:{source_mask}",
         target=str(target),
         training=TrainingSettings(method="isc", steps=steps, patch=PATCH, ema_decay=EMA_DECAY, seed=SEED),
@@ -50,7 +49,7 @@ def demo(
         f"$ mitoda adapt --source {plan.source} --target {target} --method isc --steps {steps} "
         f"--patch {PATCH} --ema {EMA_DECAY:g} --seed {SEED} --out {out / 'run'}"
     )
-    run_plan(plan, out / "run", device, overwrite=overwrite)
+    run_adaptation(plan, out / "run", device=device, overwrite=overwrite)
     say(f"$ mitoda segment {target} -o {mask} --weights {run.weights}")
     segment(str(target), mask, weights=str(run.weights), device=device, overwrite=True)
     say(f"$ mitoda score {mask} {target_mask}    (the labels of the target are used only here)")

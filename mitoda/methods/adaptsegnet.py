@@ -20,20 +20,19 @@ import torch
 from torch import Tensor
 
 from mitoda.methods.adversarial import TwoLevelMethod, TwoLevelSettings
-from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.base import MethodSettings, NotNegative
 from mitoda.methods.losses import probabilities
-from mitoda.models.backbones import Backbone
 from mitoda.models.heads import PatchDiscriminator
-from mitoda.models.pair_networks import PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairOutput
 
 
 @dataclass(frozen=True)
 class AdaptSegNetSettings(TwoLevelSettings):
     """Weights of the losses; all from the code's training script for two levels. 0 switches one off."""
 
-    adversarial: float = 0.001
+    adversarial: NotNegative = 0.001
     """Weight of the adversarial loss on the main masks (λ_adv 1e-3)."""
-    auxiliary_adversarial: float = 0.0002
+    auxiliary_adversarial: NotNegative = 0.0002
     """Weight of the adversarial loss on the auxiliary masks (λ_adv 2e-4)."""
 
 
@@ -42,15 +41,16 @@ class AdaptSegNet(TwoLevelMethod):
 
     Settings: ClassVar[type[MethodSettings]] = AdaptSegNetSettings
     title: ClassVar[str] = "AdaptSegNet: adversarial masks on two levels (CVPR 2018)"
+    settings: AdaptSegNetSettings
 
-    def __init__(
-        self, network: PairNetwork, backbone: Backbone, settings: AdaptSegNetSettings, arithmetic: Arithmetic
-    ) -> None:
-        super().__init__(network, backbone, settings, arithmetic)
-        weights = {"main": settings.adversarial, "auxiliary": settings.auxiliary_adversarial}
+    def build(self) -> None:
+        """Add a discriminator for each level."""
+        super().build()
+        s = self.settings
+        weights = {"main": s.adversarial, "auxiliary": s.auxiliary_adversarial}
         for level in self.levels:
             self.add_discriminator(
-                level, PatchDiscriminator(2), settings.discriminator_learning_rate, weights[level]
+                level, PatchDiscriminator(2), s.discriminator_learning_rate, weights[level]
             )
 
     def judged(self, output: PairOutput) -> dict[str, Tensor]:

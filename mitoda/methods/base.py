@@ -1,15 +1,16 @@
-"""The seam: what every method is to the training loop.
+"""The seam between methods and the training loop.
 
-A method owns its networks, losses and optimisers and does one whole step in `update`, in its own backward order. The
-loop owns data, schedule, EMA weights, checkpoints and events. `network` is what the loop averages, saves and predicts
-with; whatever else a method needs (discriminators, decoders) lives beside it and is saved only to resume.
+A method owns its networks, losses and optimisers, and takes one whole step in `update`, in its own order of backward
+passes. The loop owns batches, learning rates, averaged weights, checkpoints and events. Beside the step it knows
+`SelfLabelling`, for methods that label the target volume themselves.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, runtime_checkable
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -18,81 +19,87 @@ from mitoda.data.probability_volume import CoarseVolume
 from mitoda.errors import InputError
 from mitoda.models.backbones import Backbone
 from mitoda.models.pair_networks import PairNetwork, PairOutput
+from mitoda.volumes import Volume
 
-KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
-"""Types of settings in a person's words."""
+T = TypeVar("T")
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """What `--set name=value` can change in every method."""
+    """Settings of every method, which `--set name=value` changes."""
 
-    learning_rate: float = 0.0
-    """Of the segmentation network; 0 takes the backbone's own (compact 1e-3, codetection 1e-4)."""
-    gradient_norm: float = 1.0
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    learning_rate: NotNegative = 0.0
+    """Of the segmentation network; 0 takes the backbone's."""
+    gradient_norm: Positive = 1.0
     """Gradients of each network are scaled down to this norm (DA-ISC: 1)."""
 
     @classmethod
     def parse(cls, assignments: Mapping[str, str]) -> Self:
-        """Read `name=value` texts over the defaults.
+        """Read texts over the defaults.
 
         Raises
         ------
         InputError
-            If a name is unknown (the message lists the known ones) or a value does not read as its type.
+            If a name is unknown, or a value has the wrong type or is out of its range.
         """
-        known = {field.name: field for field in fields(cls)}
-        changes: dict[str, Any] = {}
-        for name, text in assignments.items():
+        known = [field.name for field in fields(cls)]
+        for name in assignments:
             if name not in known:
-                raise InputError(f"there is no setting '{name}' here; known are: {', '.join(known)}")
-            kind = type(known[name].default)
-            try:
-                changes[name] = _parse(kind, text)
-            except ValueError:
-                raise InputError(f"--set {name}={text}: '{text}' is not {KINDS[kind]}") from None
-        return cls(**changes)
+                raise InputError(
+                    f"there is no setting '{name}' of this method; known are: {', '.join(known)}"
+                )
+        try:
+            return TypeAdapter(cls).validate_python(dict(assignments))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = str(first["loc"][0])
+            raise InputError(f"setting {name}={assignments[name]}: {first['msg']}") from error
 
+    def resolve(self, *, from_weights: bool, source_free: bool) -> Self:
+        """Return the settings with those defaults filled in that depend on how the run starts.
 
-def _parse(kind: type, text: str) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
-            raise ValueError(text)
-        return text.lower() in ("true", "1", "yes")
-    return kind(text)
+        Parameters
+        ----------
+        from_weights : bool
+            Whether the run starts from weights that segment mitochondria already.
+        source_free : bool
+            Whether there is no source.
 
-
-class TargetBoundary(Protocol):
-    """Where the images of the target say that a prediction of it should end; see `relabelling.ImageBoundary`."""
-
-    def level(self, fallback: float) -> float:
-        """Probability whose contour runs where the images are darkest; `fallback` where none does clearly."""
-        ...
-
-    def snapped(self, reference: float) -> CoarseVolume:
-        """The prediction with each component's own such level moved to `reference`."""
-        ...
+        Raises
+        ------
+        InputError
+            If the method cannot train without a source.
+        """
+        if source_free:
+            raise InputError("this method learns from the source; without a source use the method 'mitoda'")
+        return self
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Where and in which precision a method computes."""
+    """Device and precision of a training."""
 
     device: torch.device
     bfloat16: bool
 
 
 class Method(nn.Module):
-    """Base of all methods; see the module's text for the contract.
+    """Base of all methods.
 
     Parameters
     ----------
     network : PairNetwork
-        Averaged, saved and used for prediction by the loop.
+        The loop averages it, saves the average and predicts with it.
     backbone : Backbone
-        The network's recipe, for its learning rate.
+        Recipe of the network.
     settings : MethodSettings
-        Of the method's own kind.
+        Instance of `Settings`, resolved.
     arithmetic : Arithmetic
     """
 
@@ -100,118 +107,116 @@ class Method(nn.Module):
     title: ClassVar[str]
     """One line for tables and help."""
     needs_target: ClassVar[bool] = True
-    """Whether `update` wants target patches."""
-    can_go_without_source: ClassVar[bool] = False
-    """Whether it can learn from the target alone, from weights that know mitochondria."""
-    implied_by_start: ClassVar[Mapping[str, str]] = {}
-    """Settings of a run that begins from weights that know mitochondria, where `--set` does not say otherwise."""
-    labels_from: ClassVar[str] = "source"
-    """Whose labels it learns from; "target" for the oracle alone."""
+    """Whether any step learns from target patches."""
+    labels_from: ClassVar[Literal["source", "target"]] = "source"
+    """Domain whose labels it learns from; "target" for the oracle alone."""
+    settings: MethodSettings
 
     def __init__(
         self, network: PairNetwork, backbone: Backbone, settings: MethodSettings, arithmetic: Arithmetic
     ) -> None:
         super().__init__()
         self.network = network
-        self.restart_average = False
-        """Set in the step that replaces the network by a fresh one: the loop's average then starts anew."""
+        self.settings = settings
         self.arithmetic = arithmetic
+        self.learning_rate = settings.learning_rate or backbone.learning_rate
+        self.network_is_fresh = False
+        """Set by a step that replaced the network by a fresh one; the loop then restarts its average and unsets it."""
         self.optimizers: dict[str, Optimizer] = {
             "network": AdamW(
                 network.parameters(),
-                lr=settings.learning_rate or backbone.learning_rate,
+                lr=self.learning_rate,
                 betas=(0.9, 0.99),
                 weight_decay=backbone.weight_decay,
                 fused=True,
             )
         }
+        self.build()
+
+    def build(self) -> None:
+        """Add what the method has beside the network: modules, their optimisers, buffers."""
 
     def wants(self, progress: float) -> Wanted:
-        """Say which domains the coming step learns from."""
+        """Return the domains that the step at this share of the run learns from."""
         return Wanted(source=True, target=self.needs_target)
 
-    def step(
-        self, source: LabelledBatch | None, target: UnlabelledBatch | None, progress: float
-    ) -> dict[str, Tensor]:
-        """Take one step on what there is: `update`, or `update_alone` without a source."""
-        if source is None:
-            return self.update_alone(target, progress)
-        return self.update(source, target, progress)
+    def schedule(self, progress: float) -> float | None:
+        """Return the factor on all initial learning rates; None leaves it to the run's schedule."""
+        return None
 
     def update(
-        self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
+        self, source: LabelledBatch | None, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
         """Take one step.
 
         Parameters
         ----------
         source, target : batches
-            `target` is None where it is not wanted.
+            None for a domain that `wants` leaves out.
         progress : float
             Share of the run that is done, 0 to 1.
 
         Returns
         -------
         dict of str to Tensor
-            Detached scalar losses, weighted as they enter the sum, for the log.
-        """
-        raise NotImplementedError
-
-    def without_source(self) -> None:
-        """Get ready to learn from the target alone, from weights that know mitochondria; `update_alone` then steps."""
-        raise ValueError(f"{self.title} cannot learn without a source")
-
-    def update_alone(self, target: UnlabelledBatch | None, progress: float) -> dict[str, Tensor]:
-        """Take one step without a source; see `update`."""
-        raise ValueError(f"{self.title} cannot learn without a source")
-
-    def rate(self, progress: float) -> float | None:
-        """Factor on all learning rates, where the method has a schedule of its own; None takes the loop's."""
-        return None
-
-    def round_of(self, progress: float) -> int:
-        """Number of the round that a share of the run belongs to; 0 before the method labels the target itself.
-
-        When it grows, the loop predicts the adaptation volume with the averaged network, smoothed along the sections by
-        `smoothing` nanometres, hands it to `relabel`, and goes on from the averaged weights.
-        """
-        return 0
-
-    smoothing: float = 0.0
-    """Nanometres; of the loop's prediction for `relabel`, and of those who segment with the weights."""
-
-    smallest: float = 0.0
-    """Cubic nanometres below which a component is dropped by those who segment with the weights; 0 drops none."""
-
-    snap: bool = False
-    """Whether those who segment with the weights move each boundary to its own dark ring; see `rings`."""
-
-    def relabel(self, coarse: CoarseVolume, boundary: TargetBoundary) -> PseudoLabels:
-        """Turn the prediction of the adaptation volume into pseudo labels for the coming round.
-
-        Parameters
-        ----------
-        coarse : CoarseVolume
-        boundary : TargetBoundary
-            Of that prediction.
+            Scalar losses for the log, detached, weighted as in their sum.
         """
         raise NotImplementedError
 
     def predict(self, images: Tensor, residual: bool = True) -> PairOutput:
         """Run the network on pairs, in the method's precision."""
         with self.autocast():
-            return self.network(images, residual=residual)
+            output: PairOutput = self.network(images, residual=residual)
+            return output
+
+    def learn(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Backward pass and step of the network alone; return the losses, detached."""
+        self.optimizers["network"].zero_grad(set_to_none=True)
+        torch.autograd.backward(total(losses))
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        self.optimizers["network"].step()
+        return detached(losses)
 
     def autocast(self) -> torch.autocast:
-        """Return the context that casts convolutions to bfloat16 where asked for."""
+        """Return the context that casts convolutions to bfloat16, if the run does."""
         return torch.autocast(self.arithmetic.device.type, torch.bfloat16, enabled=self.arithmetic.bfloat16)
 
 
-def target_of(target: UnlabelledBatch | None) -> UnlabelledBatch:
-    """Insist on target patches in methods that need them."""
-    if target is None:
-        raise ValueError("this method needs target patches")
-    return target
+class MaskSettings(TypedDict):
+    """Defaults of segmentation that weights carry; fields of `WeightsInfo`."""
+
+    smoothing: float
+    """Standard deviation along the sections, nanometres."""
+    smallest: float
+    """Volume of the smallest component, nm³."""
+    snap: bool
+    """Whether boundaries are moved to the membranes."""
+
+
+@runtime_checkable
+class SelfLabelling(Protocol):
+    """A method that labels the target volume itself, in rounds.
+
+    When `round_of` grows, the loop predicts the target volume with the averaged network, smoothed along the sections,
+    has it labelled by `relabel`, and continues from the averaged weights.
+    """
+
+    mask_settings: MaskSettings
+
+    def round_of(self, progress: float) -> int:
+        """Return the round at a share of the run; 0 before the first labels."""
+        ...
+
+    def relabel(self, prediction: CoarseVolume, images: Volume) -> PseudoLabels:
+        """Turn a prediction of the target into pseudo labels."""
+        ...
+
+
+def required(batch: T | None) -> T:
+    """Return a batch that must be there."""
+    if batch is None:
+        raise ValueError("this step needs patches of a domain that was not given; see Method.wants")
+    return batch
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

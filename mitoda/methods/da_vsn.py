@@ -25,26 +25,25 @@ import torch
 from torch import Tensor
 
 from mitoda.methods.adversarial import TwoLevelMethod, TwoLevelSettings
-from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.base import MethodSettings, NotNegative
 from mitoda.methods.losses import entropy, probabilities
-from mitoda.models.backbones import Backbone
 from mitoda.models.heads import PatchDiscriminator, weight_similarity
-from mitoda.models.pair_networks import PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairOutput
 
 
 @dataclass(frozen=True)
 class DaVsnSettings(TwoLevelSettings):
     """Weights of the losses, from the code; 0 switches one off."""
 
-    unsupervised: float = 0.001
+    unsupervised: NotNegative = 0.001
     """u, which multiplies everything but the supervised losses."""
-    intra_section: float = 1.0
+    intra_section: NotNegative = 1.0
     """Of the intra-section adversarial loss, times u (λ_sa 1)."""
-    auxiliary_adversarial: float = 0.2
+    auxiliary_adversarial: NotNegative = 0.2
     """Of the auxiliary level's adversarial losses, times u (0.0002 / 0.001)."""
-    consistency: float = 1.0
+    consistency: NotNegative = 1.0
     """Of L_itcr on both levels, times u."""
-    weight_discrepancy: float = 1.0
+    weight_discrepancy: NotNegative = 1.0
     """Of the similarity of both discriminators' weights, times u."""
     both_ways: bool = True
     """Each section is the current one once; false takes the second alone, as the code does."""
@@ -57,21 +56,21 @@ class DaVsn(TwoLevelMethod):
 
     Settings: ClassVar[type[MethodSettings]] = DaVsnSettings
     title: ClassVar[str] = "DA-VSN: adversarial and consistent neighbouring sections (ICCV 2021)"
+    settings: DaVsnSettings
 
-    def __init__(
-        self, network: PairNetwork, backbone: Backbone, settings: DaVsnSettings, arithmetic: Arithmetic
-    ) -> None:
-        super().__init__(network, backbone, settings, arithmetic)
-        self.settings: DaVsnSettings = settings
-        for level, share in {"main": 1.0, "auxiliary": settings.auxiliary_adversarial}.items():
-            if level in self.levels:
-                for kind, weight in {"cross": 1.0, "intra": settings.intra_section}.items():
-                    self.add_discriminator(
-                        f"{kind}_{level}",
-                        PatchDiscriminator(4),
-                        settings.discriminator_learning_rate,
-                        settings.unsupervised * share * weight,
-                    )
+    def build(self) -> None:
+        """Add D_x and D_i for each level."""
+        super().build()
+        s = self.settings
+        shares = {"main": 1.0, "auxiliary": s.auxiliary_adversarial}
+        for level in self.levels:
+            for kind, weight in {"cross": 1.0, "intra": s.intra_section}.items():
+                self.add_discriminator(
+                    f"{kind}_{level}",
+                    PatchDiscriminator(4),
+                    s.discriminator_learning_rate,
+                    s.unsupervised * shares[level] * weight,
+                )
 
     def ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the current sections and, without gradient, of their keys: (2B, 2, h, w), or B one way only."""
@@ -109,9 +108,10 @@ class DaVsn(TwoLevelMethod):
         weight = self.settings.unsupervised * self.settings.weight_discrepancy
         pairs = {level: (f"cross_{level}", f"intra_{level}") for level in self.levels}
         return {
-            f"discrepancy_{level}": weight * (1 + weight_similarity(self.judges[cross], self.judges[intra]))
+            f"discrepancy_{level}": weight
+            * (1 + weight_similarity(self.discriminators[cross], self.discriminators[intra]))
             for level, (cross, intra) in pairs.items()
-            if weight and cross in self.judges and intra in self.judges
+            if weight and cross in self.discriminators and intra in self.discriminators
         }
 
 

@@ -28,24 +28,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mitoda.methods.adversarial import AdversarialSettings, TwoDomainMethod
-from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.base import MethodSettings, NotNegative, Share
 from mitoda.methods.losses import pair_cross_entropy, probabilities
-from mitoda.models.backbones import Backbone
 from mitoda.models.heads import FeatureDiscriminator, PatchDiscriminator, ReconstructionDecoder
-from mitoda.models.pair_networks import PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairOutput
 
 
 @dataclass(frozen=True)
 class DamtNetSettings(AdversarialSettings):
     """Weights of the losses, from the code; 0 switches one off."""
 
-    reconstruction: float = 5e-4
+    reconstruction: NotNegative = 5e-4
     """Of the mean of both domains' reconstruction losses."""
-    label_adversarial: float = 1e-3
+    label_adversarial: NotNegative = 1e-3
     """Of the adversarial loss on masks."""
-    feature_adversarial: float = 1e-3
+    feature_adversarial: NotNegative = 1e-3
     """Of the adversarial loss on features."""
-    warmup: float = 0.1
+    warmup: Share = 0.1
     """Share of the run without reconstruction; the README has such a stage but not its length, so this is ours."""
 
 
@@ -54,20 +53,19 @@ class DamtNet(TwoDomainMethod):
 
     Settings: ClassVar[type[MethodSettings]] = DamtNetSettings
     title: ClassVar[str] = "DAMT-Net: reconstruction, adversarial masks and features (J-STSP 2020)"
+    settings: DamtNetSettings
     source_answer: ClassVar[float] = 1.0
     target_answer: ClassVar[float] = 0.0
 
-    def __init__(
-        self, network: PairNetwork, backbone: Backbone, settings: DamtNetSettings, arithmetic: Arithmetic
-    ) -> None:
-        super().__init__(network, backbone, settings, arithmetic)
-        self.settings = settings
-        self.add_companion("reconstruction", ReconstructionDecoder(network))
-        rate = settings.discriminator_learning_rate
+    def build(self) -> None:
+        """Add the decoder, D_l and D_f."""
+        super().build()
+        self.add_head("reconstruction", ReconstructionDecoder(self.network))
+        s, rate = self.settings, self.settings.discriminator_learning_rate
         labels = PatchDiscriminator(2, normalised=True)
-        self.add_discriminator("label", labels, rate, settings.label_adversarial)
-        features = FeatureDiscriminator(network.channels.full)
-        self.add_discriminator("feature", features, rate, settings.feature_adversarial)
+        self.add_discriminator("label", labels, rate, s.label_adversarial)
+        features = FeatureDiscriminator(self.network.channels.full)
+        self.add_discriminator("feature", features, rate, s.feature_adversarial)
 
     def source_losses(
         self, output: PairOutput, labels: Tensor, images: Tensor, progress: float
@@ -88,7 +86,7 @@ class DamtNet(TwoDomainMethod):
         if progress < self.settings.warmup or not self.settings.reconstruction:
             return {}
         with self.autocast():
-            reconstructed = self.companions["reconstruction"](output.bottleneck)
+            reconstructed = self.heads["reconstruction"](output.bottleneck)
         return {name: self.settings.reconstruction / 2 * F.mse_loss(reconstructed, images)}
 
     def judged(self, output: PairOutput) -> dict[str, Tensor]:

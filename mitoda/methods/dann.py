@@ -22,22 +22,21 @@ import torch
 from torch import Tensor
 
 from mitoda.methods.adversarial import TwoDomainMethod
-from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.base import MethodSettings, NotNegative, Positive
 from mitoda.methods.losses import SOURCE, TARGET, domain_loss, pair_cross_entropy
-from mitoda.models.backbones import Backbone
 from mitoda.models.heads import FeatureDiscriminator, reverse_gradient
-from mitoda.models.pair_networks import PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairOutput
 
 
 @dataclass(frozen=True)
 class DannSettings(MethodSettings):
     """The reversal and the classifier."""
 
-    reversal: float = 0.01
+    reversal: NotNegative = 0.01
     """λ: size of the reversed gradient once α has reached 1; 0.01 in JorisRoels' 'dat', 1 for digits in the paper."""
-    steepness: float = 10.0
+    steepness: Positive = 10.0
     """γ of the schedule α(p) = 2 / (1 + exp(−γ p)) − 1 (paper and code: 10)."""
-    classifier_learning_rate: float = 1e-3
+    classifier_learning_rate: Positive = 1e-3
     """Of the domain classifier (code: Adam 1e-3)."""
 
 
@@ -51,14 +50,13 @@ class Dann(TwoDomainMethod):
 
     Settings: ClassVar[type[MethodSettings]] = DannSettings
     title: ClassVar[str] = "DANN: reversed gradient of a domain classifier (ICML 2015)"
+    settings: DannSettings
 
-    def __init__(
-        self, network: PairNetwork, backbone: Backbone, settings: DannSettings, arithmetic: Arithmetic
-    ) -> None:
-        super().__init__(network, backbone, settings, arithmetic)
-        self.settings = settings
-        classifier = FeatureDiscriminator(network.channels.full)
-        self.add_companion("domain_classifier", classifier, settings.classifier_learning_rate)
+    def build(self) -> None:
+        """Add the domain classifier."""
+        super().build()
+        classifier = FeatureDiscriminator(self.network.channels.full)
+        self.add_head("domain_classifier", classifier, self.settings.classifier_learning_rate)
 
     def source_losses(
         self, output: PairOutput, labels: Tensor, images: Tensor, progress: float
@@ -76,5 +74,5 @@ class Dann(TwoDomainMethod):
         factor = self.settings.reversal * reversal_schedule(progress, self.settings.steepness)
         features = reverse_gradient(torch.cat(output.full), factor)
         with self.autocast():
-            decision = self.companions["domain_classifier"](features)
+            decision = self.heads["domain_classifier"](features)
         return domain_loss(decision, domain)

@@ -24,24 +24,23 @@ from torch import Tensor
 
 from mitoda.data.pairs import Wanted
 from mitoda.methods.adversarial import AdversarialSettings, TwoDomainMethod
-from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.base import MethodSettings, NotNegative, Share
 from mitoda.methods.losses import cross_entropy, probabilities, rampup, xor_pseudo_labels
-from mitoda.models.backbones import Backbone
 from mitoda.models.heads import PatchDiscriminator
-from mitoda.models.pair_networks import PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairOutput
 
 
 @dataclass(frozen=True)
 class IscSettings(AdversarialSettings):
     """Weights of the four losses; 0 switches one off. Defaults are the paper's for VNC III → Lucchi."""
 
-    segmentation_adversarial: float = 0.001
+    segmentation_adversarial: NotNegative = 0.001
     """Weight of L_seg."""
-    residual_adversarial: float = 0.001
+    residual_adversarial: NotNegative = 0.001
     """Weight of L_res."""
-    consistency: float = 0.1
+    consistency: NotNegative = 0.1
     """Weight of L_c once the ramp-up is done."""
-    rampup: float = 0.25
+    rampup: Share = 0.25
     """Share of the run after which L_c has its full weight; 0 for at once."""
 
 
@@ -51,19 +50,18 @@ class Isc(TwoDomainMethod):
     Settings: ClassVar[type[MethodSettings]] = IscSettings
     title: ClassVar[str] = "DA-ISC: inter-section consistency (MICCAI 2022)"
     reads_residual: ClassVar[bool] = True
+    settings: IscSettings
 
-    def __init__(
-        self, network: PairNetwork, backbone: Backbone, settings: IscSettings, arithmetic: Arithmetic
-    ) -> None:
-        super().__init__(network, backbone, settings, arithmetic)
-        self.settings: IscSettings = settings
-        rate = settings.discriminator_learning_rate
-        self.add_discriminator("segmentation", PatchDiscriminator(2), rate, settings.segmentation_adversarial)
-        self.add_discriminator("residual", PatchDiscriminator(2), rate, settings.residual_adversarial)
+    def build(self) -> None:
+        """Add D_s and D_r."""
+        super().build()
+        s, rate = self.settings, self.settings.discriminator_learning_rate
+        self.add_discriminator("segmentation", PatchDiscriminator(2), rate, s.segmentation_adversarial)
+        self.add_discriminator("residual", PatchDiscriminator(2), rate, s.residual_adversarial)
 
     def wants(self, progress: float) -> Wanted:
-        """Both domains, or the source alone in ablation (i), which is the source's L_s alone."""
-        return Wanted(source=True, target=bool(self.judges) or bool(self.settings.consistency))
+        """Both domains; the source alone in ablation (i), which has no loss of the target."""
+        return Wanted(source=True, target=bool(self.discriminators) or bool(self.settings.consistency))
 
     def judged(self, output: PairOutput) -> dict[str, Tensor]:
         """Softmax maps of both masks for D_s, in one batch: its mean is half the sum of eq. 2; the residual for D_r."""

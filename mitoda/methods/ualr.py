@@ -27,18 +27,17 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
-from mitoda.errors import InputError
-from mitoda.methods.base import Arithmetic, Method, MethodSettings, detached, target_of, total
-from mitoda.methods.losses import IGNORE, coverage_to_labels, pair_cross_entropy, probabilities
-from mitoda.models.backbones import Backbone, reinitialise
-from mitoda.models.pair_networks import PairNetwork
+from mitoda.data.pairs import IGNORE, LabelledBatch, UnlabelledBatch, Wanted
+from mitoda.methods.base import Count, Method, MethodSettings, required
+from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy, probabilities
+from mitoda.models.backbones import reinitialise
 
 BINS = 1000
 """Of the histograms of σ, which lies between 0 and 0.5: a threshold is exact to 0.0005."""
@@ -50,31 +49,18 @@ SOURCE_STAGE, LABEL_STAGE, TARGET_STAGE = 0, 1, 2
 class UalrSettings(MethodSettings):
     """Stages, dropout and rectification; from the code unless said otherwise."""
 
-    source_share: float = 2 / 3
+    source_share: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
     """Share of the run that stage A takes (20,000 of 30,000 steps)."""
-    dropout: float = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Probability that a channel is dropped after a pooling."""
-    passes: int = 10
+    passes: Annotated[int, Field(ge=2)] = 10
     """Predictions under dropout that mean and deviation are taken over."""
-    percentile: float = 95.0
+    percentile: Annotated[float, Field(gt=0, le=100)] = 95.0
     """Of a class's deviations; pixels from there on are left out. The code also writes 80, 85 and 90."""
-    patches: int = 20
+    patches: Count = 20
     """Target patches that the thresholds are estimated from; ours, see the module's text."""
     own_schedule: bool = True
     """Learning rates of each stage as in the code rather than those of `--schedule`."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.source_share < 1:
-            raise InputError(f"--set source_share is above 0 and below 1; got {self.source_share}")
-        if self.passes < 2 or self.patches < 1:
-            raise InputError(
-                f"--set passes is at least 2 and patches at least 1; got {self.passes} and {self.patches}"
-            )
-        if not 0 < self.percentile <= 100 or not 0 <= self.dropout < 1:
-            raise InputError(
-                "--set percentile is above 0 and at most 100, dropout from 0 to below 1; "
-                f"got {self.percentile} and {self.dropout}"
-            )
 
 
 @contextmanager
@@ -122,60 +108,70 @@ def stage_rate(stage: int, done: float) -> float:
 
 
 class Ualr(Method):
-    """Three stages; which one it is, the frozen network and the thresholds are part of the state."""
+    """Three stages; the stage, the frozen network and the thresholds are part of the state."""
 
     Settings: ClassVar[type[MethodSettings]] = UalrSettings
     title: ClassVar[str] = "UALR: pseudo labels without uncertain pixels (MICCAI 2021)"
+    settings: UalrSettings
     stage: Tensor
     patches_seen: Tensor
     target_began: Tensor
     histogram: Tensor
     thresholds: Tensor
 
-    def __init__(
-        self, network: PairNetwork, backbone: Backbone, settings: UalrSettings, arithmetic: Arithmetic
-    ) -> None:
-        super().__init__(network, backbone, settings, arithmetic)
-        self.settings = settings
-        self.learning_rate = settings.learning_rate or backbone.learning_rate
-        self.teacher = copy.deepcopy(network).requires_grad_(False)
+    def build(self) -> None:
+        """Add the frozen network and the state of the stages."""
+        self.teacher = copy.deepcopy(self.network).requires_grad_(False)
         self.register_buffer("stage", torch.tensor(SOURCE_STAGE))
         self.register_buffer("patches_seen", torch.tensor(0))
         self.register_buffer("target_began", torch.tensor(1.0))
         self.register_buffer("histogram", torch.zeros(2, BINS, dtype=torch.int64))
         self.register_buffer("thresholds", torch.full((2,), math.inf))
 
+    def _learns_source(self, progress: float) -> bool:
+        """Whether the step at this share of the run belongs to stage A."""
+        return int(self.stage) == SOURCE_STAGE and progress < self.settings.source_share
+
+    def _target_beginning(self, progress: float) -> float:
+        """Share of the run at which stage C began, or begins now; rounded to float32 as in the state."""
+        began = float(self.target_began)
+        return began if began < 1.0 else float(torch.tensor(min(progress, 0.999999)))
+
+    def wants(self, progress: float) -> Wanted:
+        """The source alone in stage A, then the target alone."""
+        source = self._learns_source(progress)
+        return Wanted(source=source, target=not source)
+
+    def schedule(self, progress: float) -> float | None:
+        """Return the factor of the stage, unless the run's schedule is to be used."""
+        if not self.settings.own_schedule:
+            return None
+        if self._learns_source(progress):
+            return stage_rate(SOURCE_STAGE, progress / self.settings.source_share)
+        began = self._target_beginning(progress)
+        return stage_rate(TARGET_STAGE, (progress - began) / (1 - began))
+
     def update(
-        self, source: LabelledBatch, target: UnlabelledBatch | None, progress: float
+        self, source: LabelledBatch | None, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
-        """One step of the stage the run is in."""
-        patches = target_of(target)
+        """One step of the current stage."""
+        if self._learns_source(progress):
+            batch = required(source)
+            labels = coverage_to_labels(batch.coverage, self.network.grid)
+            with spatial_dropout(self.network, self.settings.dropout):
+                return self.learn(pair_cross_entropy(self.predict(batch.images), labels))
         if int(self.stage) == SOURCE_STAGE:
-            if progress < self.settings.source_share:
-                self.set_rate(SOURCE_STAGE, progress / self.settings.source_share)
-                labels = coverage_to_labels(source.coverage, self.network.grid)
-                with spatial_dropout(self.network, self.settings.dropout):
-                    return self.learn(source.images, labels)
             self.teacher.load_state_dict(self.network.state_dict())
             self.stage.fill_(LABEL_STAGE)
-        mean, deviation = self.predict_under_dropout(patches.images)
+        images = required(target).images
+        mean, deviation = self.predict_under_dropout(images)
         if int(self.stage) == LABEL_STAGE:
             self.collect(mean, deviation)
             return {"deviation": deviation.mean()}
         if float(self.target_began) >= 1.0:
             self.begin_target_stage(progress)
-        began = float(self.target_began)
-        self.set_rate(TARGET_STAGE, (progress - began) / (1 - began))
-        return self.learn(patches.images, rectified_labels(mean, deviation, self.thresholds))
-
-    def learn(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One step of supervised learning."""
-        self.optimizers["network"].zero_grad(set_to_none=True)
-        losses = pair_cross_entropy(self.predict(images), labels)
-        total(losses).backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
-        self.optimizers["network"].step()
-        return detached(losses)
+        labels = rectified_labels(mean, deviation, self.thresholds)
+        return self.learn(pair_cross_entropy(self.predict(images), labels))
 
     @torch.no_grad()
     def predict_under_dropout(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,13 +196,7 @@ class Ualr(Method):
 
     def begin_target_stage(self, progress: float) -> None:
         """Replace the network by a fresh one, without memory in its optimiser or in the loop's average."""
-        self.target_began.fill_(min(progress, 0.999999))
+        self.target_began.fill_(self._target_beginning(progress))
         reinitialise(self.network)
         self.optimizers["network"].state.clear()
-        self.restart_average = True
-
-    def set_rate(self, stage: int, done: float) -> None:
-        """Set the learning rate by the stage's own schedule, where it is on."""
-        if self.settings.own_schedule:
-            for group in self.optimizers["network"].param_groups:
-                group["lr"] = self.learning_rate * stage_rate(stage, done)
+        self.network_is_fresh = True

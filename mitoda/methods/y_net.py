@@ -21,18 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mitoda.methods.adversarial import TwoDomainMethod
-from mitoda.methods.base import Arithmetic, MethodSettings
+from mitoda.methods.base import MethodSettings, NotNegative
 from mitoda.methods.losses import pair_cross_entropy, soft_dice
-from mitoda.models.backbones import Backbone
 from mitoda.models.heads import ReconstructionDecoder
-from mitoda.models.pair_networks import PairNetwork, PairOutput
+from mitoda.models.pair_networks import PairOutput
 
 
 @dataclass(frozen=True)
 class YNetSettings(MethodSettings):
     """Weights of the losses."""
 
-    reconstruction: float = 1.0
+    reconstruction: NotNegative = 1.0
     """λ of the reconstruction losses: 1 in the code's YAML files (0.1 in its experiment builder)."""
     dice: bool = False
     """Soft Dice instead of cross-entropy for the two masks, as in the code."""
@@ -43,13 +42,12 @@ class YNet(TwoDomainMethod):
 
     Settings: ClassVar[type[MethodSettings]] = YNetSettings
     title: ClassVar[str] = "Y-Net: reconstruction of both domains (ISBI 2019)"
+    settings: YNetSettings
 
-    def __init__(
-        self, network: PairNetwork, backbone: Backbone, settings: YNetSettings, arithmetic: Arithmetic
-    ) -> None:
-        super().__init__(network, backbone, settings, arithmetic)
-        self.settings = settings
-        self.add_companion("reconstruction", ReconstructionDecoder(network))
+    def build(self) -> None:
+        """Add the decoder."""
+        super().build()
+        self.add_head("reconstruction", ReconstructionDecoder(self.network))
 
     def source_losses(
         self, output: PairOutput, labels: Tensor, images: Tensor, progress: float
@@ -68,5 +66,5 @@ class YNet(TwoDomainMethod):
     def reconstruction_loss(self, output: PairOutput, images: Tensor) -> Tensor:
         """Weighted mean squared error of the reconstructed pair."""
         with self.autocast():
-            reconstructed = self.companions["reconstruction"](output.bottleneck)
+            reconstructed = self.heads["reconstruction"](output.bottleneck)
         return self.settings.reconstruction * F.mse_loss(reconstructed, images)

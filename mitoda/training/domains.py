@@ -1,89 +1,26 @@
-"""An adaptation as a person states it: which source, which target, which settings; saved so that it can be resumed."""
+"""The domains of a run: the volumes, pairs and weights that a plan names."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
 
-from mitoda import __version__
 from mitoda.data.geometry import Geometry, shared_geometry
 from mitoda.data.pairs import LabelledPairs, Pairs, UnlabelledPairs
 from mitoda.datasets import DATASETS, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
-from mitoda.models.weights import WeightsInfo, find_weights, read_info
-from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import TrainingSettings
+from mitoda.models.weights import DEFAULT_WEIGHTS, WeightsInfo, find_weights, read_info
+from mitoda.training.settings import DEFAULT_SOURCE, Plan, TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
-from mitoda.volumes.files import read_record, write_record
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One volume with its labels, where they were asked for."""
+    """One volume, and its labels if they are needed."""
 
     name: str
     volume: Volume
     labels: Volume | None
     licence: str
-
-
-@dataclass(frozen=True)
-class AdaptationPlan:
-    """All that decides a run. Lengths are nanometres; None is derived or read from the metadata."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
-
-    source: str
-    """A fetched data set (`vnc3`, `lucchi:training`) or IMAGES:LABELS; not opened where `source_free`."""
-    target: str
-    """A fetched data set or a path; for the oracle with labels, like a source."""
-    training: TrainingSettings
-    more_sources: tuple[str, ...] = ()
-    """Further labelled volumes, each drawn from as often as `source`."""
-    start: str | None = None
-    """Weights to begin from: a bundled name, a file or a run's folder. None begins from scratch."""
-    source_free: bool = False
-    """Adapt to the target alone, from the weights of `start`."""
-    source_voxel_size: VoxelSize | None = None
-    target_voxel_size: VoxelSize | None = None
-    source_stride: int | None = None
-    target_stride: int | None = None
-    pixel: float | None = None
-    spacing: float | None = None
-    invert_source: bool = False
-    invert_target: bool = False
-    dest: str | None = None
-    """Where the fetched data sets lie; None is the usual place."""
-    precision: str = "auto"
-    version: str = field(default=__version__)
-
-    def __post_init__(self) -> None:
-        if self.source_free and self.start is None:
-            raise InputError("--source-free needs weights to begin from: --start default, a file or a run")
-
-    def save(self, folder: RunFolder) -> None:
-        """Write the plan into the folder of a run."""
-        write_record(folder.plan, self)
-
-
-def load_plan(folder: RunFolder) -> AdaptationPlan:
-    """Read the plan of a run.
-
-    Raises
-    ------
-    FileError
-        If the folder holds no run, or its plan is damaged.
-    """
-    if not folder.plan.is_file():
-        raise FileError(f"{folder.path} holds no run of 'mitoda adapt': there is no {folder.plan.name} in it")
-    return read_record(folder.plan, AdaptationPlan)
-
-
-def extended(plan: AdaptationPlan, steps: int | None, minutes: float | None) -> AdaptationPlan:
-    """Return the plan with another length, where one is given."""
-    if steps is None and minutes is None:
-        return plan
-    return replace(plan, training=replace(plan.training, steps=steps, minutes=minutes))
 
 
 def open_domain(
@@ -94,21 +31,21 @@ def open_domain(
     invert: bool = False,
     dest: str | None = None,
 ) -> Domain:
-    """Open a volume by the name of a data set or by its path, with its labels only where they are asked for.
+    """Open a volume by the name of a data set or by its path.
 
     Parameters
     ----------
     spec : str
         `NAME`, `NAME:SPLIT`, a path, or IMAGES:LABELS (two paths).
     labelled : bool
-        Whether labels are needed. Where they are not, none are opened, even if they are there.
+        Whether to open labels too; without it none are read, even if there are some.
     voxel_size : (float, float, float), optional
-        Nanometres; overrules table and metadata.
+        Nanometres; instead of that of the data set or the metadata.
 
     Raises
     ------
     FileError, InputError
-        If something is missing; the message says what and what to do.
+        If a file or its labels are missing.
     """
     if is_dataset_spec(spec):
         split = resolve(spec, dest)
@@ -149,15 +86,15 @@ def split_spec(spec: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a plan opens: the pairs to learn from, and what is known about them."""
+    """What a plan opens: the pairs to learn from, and the metadata of the weights."""
 
     source: LabelledPairs | None
-    """None where the target is adapted to alone."""
+    """None without a source."""
     target: UnlabelledPairs
     geometry: Geometry
     info: WeightsInfo
     start: Path | None = None
-    """Weights to begin from."""
+    """File of the weights to start from."""
 
     def domains(self) -> list[tuple[str, Pairs]]:
         """Source (where there is one) and target, with their names."""
@@ -168,7 +105,7 @@ class Prepared:
         return [*sources, ("target", self.target)]
 
 
-def prepare(plan: AdaptationPlan) -> Prepared:
+def prepare(plan: Plan) -> Prepared:
     """Open what a plan names and derive the geometry.
 
     Raises
@@ -188,8 +125,8 @@ def prepare(plan: AdaptationPlan) -> Prepared:
     others = _open_others(plan, source, target)
     start, begun = _starting_weights(plan)
     geometry = _choose_geometry(plan, source, target, begun)
-    target_size = _known_size(target.volume, "--target-voxel-size")
-    # A target stride that was given is what the weights are for; `segment` derives its stride from this spacing.
+    target_size = _known_size(target.volume, "target_voxel_size")
+    # `segment` derives its stride from this spacing, so a given stride decides it.
     spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
     licences = {target.licence} if cls.needs_target else set()
     licences |= {one.licence for one in (source, *others) if one is not None}
@@ -209,7 +146,7 @@ def prepare(plan: AdaptationPlan) -> Prepared:
             method=plan.training.method,
             source=" + ".join(one.name for one in (source, *others) if one is not None),
             target=target.name if cls.needs_target else "",
-            start=plan.start or "",
+            start=choose_start(plan) or "",
             licence="; ".join(sorted(licences)),
             seed=plan.training.seed,
         ),
@@ -217,17 +154,29 @@ def prepare(plan: AdaptationPlan) -> Prepared:
     )
 
 
-def _open_source(plan: AdaptationPlan, target: Domain) -> Domain | None:
-    """Open the labelled volume: the target itself for the oracle, none where the target is adapted to alone."""
-    cls, _ = method_named(plan.training.method)
+def choose_start(plan: Plan) -> str | None:
+    """Return the weights that a plan starts from, with "auto" decided; None is from scratch.
+
+    "auto" is the default pretrained weights without a source, and for a stack of one's own with the default source,
+    method, backbone and scale. Fetched data sets start from scratch: the pretrained weights may have been trained on
+    them, so no score of the result would count.
+    """
+    if plan.start != "auto":
+        return plan.start
+    defaults = (
+        (plan.source, plan.more_sources, plan.pixel, plan.spacing) == (DEFAULT_SOURCE, (), None, None)
+        and plan.training.method == TrainingSettings.method
+        and plan.training.backbone == TrainingSettings.backbone
+    )
+    own = defaults and not is_dataset_spec(plan.target)
+    return DEFAULT_WEIGHTS if plan.source_free or own else None
+
+
+def _open_source(plan: Plan, target: Domain) -> Domain | None:
+    """Open the labelled volume: the target itself for the oracle, none if there is no source."""
     if plan.source_free:
-        if not cls.can_go_without_source:
-            raise InputError(
-                f"--source-free needs a method that labels the target itself, --method mitoda; "
-                f"'{plan.training.method}' learns from the source in every step"
-            )
         return None
-    if cls.labels_from == "target":
+    if method_named(plan.training.method)[0].labels_from == "target":
         return target
     return open_domain(
         plan.source,
@@ -238,21 +187,21 @@ def _open_source(plan: AdaptationPlan, target: Domain) -> Domain | None:
     )
 
 
-def _open_others(plan: AdaptationPlan, source: Domain | None, target: Domain) -> list[Domain]:
-    """Open the further sources; a voxel size or an inversion given for the source is of the first alone."""
+def _open_others(plan: Plan, source: Domain | None, target: Domain) -> list[Domain]:
+    """Open the further sources; voxel size and inversion of the source in the plan are those of the first."""
     if not plan.more_sources:
         return []
     if source is None or source is target:
         raise InputError(
-            f"several sources need a method that learns from a source; '{plan.training.method}' has none here"
+            f"more_sources needs a method that learns from a source; the run by '{plan.training.method}' has none"
         )
     return [open_domain(spec, labelled=True, dest=plan.dest) for spec in plan.more_sources]
 
 
 def _source_pairs(
-    plan: AdaptationPlan, source: Domain, others: list[Domain], target: Domain, geometry: Geometry
+    plan: Plan, source: Domain, others: list[Domain], target: Domain, geometry: Geometry
 ) -> LabelledPairs:
-    """Pairs of the sources; the oracle, which learns from the target, takes the target's stride."""
+    """Pairs of the sources; the oracle takes the target's stride."""
     stride = plan.target_stride if source is target else plan.source_stride
     first, *more = (
         LabelledPairs(
@@ -262,17 +211,17 @@ def _source_pairs(
             labels=CachedVolume(one.labels) if one.labels is not None else None,
         )
         for one in (source, *others)
-        for size in [_known_size(one.volume, "--source-voxel-size")]
+        for size in [_known_size(one.volume, "source_voxel_size")]
     )
     return replace(first, others=tuple(more))
 
 
 def _choose_geometry(
-    plan: AdaptationPlan, source: Domain | None, target: Domain, begun: WeightsInfo | None
+    plan: Plan, source: Domain | None, target: Domain, begun: WeightsInfo | None
 ) -> Geometry:
-    """Steps that both domains share; weights that a run begins from know mitochondria at their own."""
+    """Geometry that both domains share; that of the weights to start from, unless the plan says otherwise."""
     source_size = None if source is None else _reference_size(plan, source, target)
-    target_size = _known_size(target.volume, "--target-voxel-size")
+    target_size = _known_size(target.volume, "target_voxel_size")
     geometry = shared_geometry(source_size or target_size, target_size, plan.pixel, plan.spacing)
     if begun is None:
         return geometry
@@ -282,45 +231,42 @@ def _choose_geometry(
     )
 
 
-def _starting_weights(plan: AdaptationPlan) -> tuple[Path | None, WeightsInfo | None]:
-    """Find the weights that a plan begins from, and refuse those of another network."""
-    if plan.start is None:
+def _starting_weights(plan: Plan) -> tuple[Path | None, WeightsInfo | None]:
+    """Find the weights that a plan starts from; refuse those of another backbone."""
+    start = choose_start(plan)
+    if start is None:
         return None, None
-    path = find_weights(plan.start)
+    path = find_weights(start)
     info = read_info(path)
     if info.backbone != plan.training.backbone:
         raise InputError(
-            f"the weights '{plan.start}' to start from are of the backbone '{info.backbone}', and the run's is "
-            f"'{plan.training.backbone}'; give --backbone {info.backbone}, or --from-scratch"
+            f"the weights '{start}' to start from have the backbone '{info.backbone}', but the run has "
+            f"'{plan.training.backbone}'; give backbone {info.backbone}, or start from scratch"
         )
     return path, info
 
 
-def _reference_size(plan: AdaptationPlan, source: Domain, target: Domain) -> VoxelSize:
-    """Voxel size of the source; the oracle takes that of the others' source, to step the same distance."""
+def _reference_size(plan: Plan, source: Domain, target: Domain) -> VoxelSize:
+    """Voxel size of the source; for the oracle that of the other methods' source, for equal pair distances."""
     if source is not target:
-        return _known_size(source.volume, "--source-voxel-size")
+        return _known_size(source.volume, "source_voxel_size")
     if plan.source_voxel_size is not None:
         return plan.source_voxel_size
     if is_dataset_spec(plan.source):
         known = DATASETS[plan.source.partition(":")[0]].voxel_size
-        return known or _known_size(target.volume, "--target-voxel-size")
+        return known or _known_size(target.volume, "target_voxel_size")
     images, _ = split_spec(plan.source)
-    return _known_size(open_volume(images), "--source-voxel-size")
+    return _known_size(open_volume(images), "source_voxel_size")
 
 
-def _known_size(volume: Volume, option: str) -> VoxelSize:
+def _known_size(volume: Volume, parameter: str) -> VoxelSize:
     if volume.voxel_size is None:
         raise InputError(
-            f"the voxel size of {volume.name} is not in its metadata; give {option} Z Y X in nanometres "
+            f"the voxel size of {volume.name} is not in its metadata; give {parameter} in nanometres: Z Y X "
             "(section thickness, then pixel size along rows and columns)"
         )
     return volume.voxel_size
 
 
 def _stride(given: int | None, geometry: Geometry, volume: Volume, size: VoxelSize) -> int:
-    if given is None:
-        return geometry.stride(size, volume.shape[0])
-    if given < 1:
-        raise InputError(f"a stride is a number of sections, at least 1; got {given}")
-    return given
+    return geometry.stride(size, volume.shape[0]) if given is None else given

@@ -1,4 +1,4 @@
-"""The only training loop: batches in, a method's steps, EMA weights, checkpoints and events out."""
+"""The only training loop: batches in, a method's steps, averaged weights, checkpoints and events out."""
 
 import math
 import time
@@ -10,26 +10,22 @@ from pathlib import Path
 import torch
 
 from mitoda.data.augmentation import augmentation_named
-from mitoda.data.geometry import Geometry
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.data.sampling import BatchSettings, BatchStream
 from mitoda.errors import MitodaError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, foreground_share, selection_scores
-from mitoda.methods import Arithmetic, method_named
+from mitoda.methods import SelfLabelling
 from mitoda.models.backbones import backbone_named
-from mitoda.models.weights import WeightsInfo, save_weights
-from mitoda.training.pseudo_labels import ImageBoundary, predict_coarse
-from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import TrainingSettings
+from mitoda.training.pseudo_labels import predict_coarse
 from mitoda.training.state import Run
 
 LOG_EVERY = 20
-"""Steps a line of the log averages over."""
+"""Steps that one line of the log averages over."""
 
 
 @dataclass(frozen=True)
 class StepsDone:
-    """The losses of the last few steps, averaged."""
+    """Losses averaged over the last few steps."""
 
     step: int
     progress: float
@@ -37,106 +33,91 @@ class StepsDone:
     steps_per_second: float
     seconds_left: float
     learning_rate: float
+    """Of the network, in the last step."""
 
 
 @dataclass(frozen=True)
 class RoundBegun:
-    """The method has labelled the target anew."""
+    """The method has labelled the target."""
 
     step: int
     round: int
     foreground: float
-    """Share of the volume now taught as mitochondrion."""
+    """Share of the volume labelled as mitochondrion."""
     ignored: float
-    """Share taught as neither."""
+    """Share without a label."""
     low: float
     high: float
-    """Probabilities between which a pixel is ignored."""
+    """Probabilities between which a pixel has no label."""
 
     @property
     def warning(self) -> str:
-        """What is wrong with what is taught; empty where nothing is."""
+        """Warning about implausible pseudo labels; empty if they are plausible."""
         if self.foreground < EMPTY:
             return (
-                f"round {self.round} teaches next to nothing of the target as mitochondrion: there are none, or the "
-                "network does not see them; check --voxel-size and --invert, or begin from other weights (--start)"
+                f"in round {self.round} almost nothing of the target is labelled as mitochondrion: it has none, or the "
+                "network does not recognise them; check voxel size and contrast (--voxel-size, --invert), or start "
+                "from other weights (--start)"
             )
         if self.foreground > FLOOD:
             return (
-                f"round {self.round} teaches {self.foreground:.0%} of the target as mitochondrion, more than any "
-                "tissue has; check --voxel-size and --invert"
+                f"in round {self.round} {self.foreground:.0%} of the target is labelled as mitochondrion, more than in "
+                "any tissue; check voxel size and contrast (--voxel-size, --invert)"
             )
         return ""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """Weights and state are on disk."""
+    """Weights are on disk: those of a checkpoint, or kept ones."""
 
     step: int
     path: Path
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The run is over, complete or stopped by the person; its weights are on disk."""
+class Ended:
+    """Training is over: complete, or stopped by `should_stop`."""
 
     step: int
     seconds: float
     complete: bool
-    weights: Path
 
 
-Event = StepsDone | RoundBegun | Saved | Finished
-
-
-def adapt(
-    settings: TrainingSettings,
+def train(
+    run: Run,
     source: LabelledPairs | None,
-    target: UnlabelledPairs | None,
-    folder: RunFolder,
-    info: WeightsInfo,
-    arithmetic: Arithmetic,
+    target: UnlabelledPairs,
     *,
-    start: Path | None = None,
-    resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
-    """Train, and yield what happens.
+    on_first_step: Callable[[], None] = lambda: None,
+) -> Iterator[StepsDone | RoundBegun | Saved | Ended]:
+    """Train from the state of a run to its end, and yield what happens.
 
-    No target label is read at any point: target patches have no field for labels, and the weights kept are the last
-    averaged ones, not the best of any.
+    No label of the target is read: target batches have no field for labels, and the weights saved are the last averaged
+    ones, not the best of any. With `settings.steps`, on a CPU and the same number of threads, a resumed run equals one
+    without a break to the last bit; with `settings.minutes` the clock decides the schedule.
 
     Parameters
     ----------
+    run : Run
+        Fresh or loaded.
     source : LabelledPairs or None
-        None adapts to the target alone, from `start`; see `Method.without_source`.
-    folder : RunFolder
-        Must exist.
-    start : Path, optional
-        Weights of the same backbone to begin from, instead of from scratch; given again to resume such a run.
-    resume : bool
-        Go on from the state in `folder`. With `settings.steps`, on the CPU with as many threads, the result is the
-        same to the last bit as without the break; with `settings.minutes` the clock decides the schedule.
+        None trains on the target alone.
     should_stop : callable
-        Asked after every step; True saves and ends the run.
+        Asked before every step; True saves and ends the run.
+    on_first_step : callable
+        Called after the first step of this call, before anything is written into the run's folder.
 
     Raises
     ------
     MitodaError
-        If a loss is no longer finite. What was last saved stays.
+        If a loss is not finite. The last checkpoint stays.
     """
-    run = Run(settings, arithmetic, info, folder, from_weights=start is not None)
-    if source is None:
-        run.method.without_source()
-    if resume:
-        run.load()
-    elif start is not None:
-        run.begin_from(start)
-    cls, _ = method_named(settings.method)
+    settings, method = run.settings, run.method
     batches = BatchStream(
         source,
-        target if cls.needs_target else None,
+        target if method.needs_target else None,
         BatchSettings(
             settings.batch_size,
             settings.patch,
@@ -144,80 +125,78 @@ def adapt(
             backbone_named(settings.backbone).normalisation,
             settings.histogram_matching,
             settings.seed,
-            run.method.network.grid,
+            method.network.grid,
         ),
-        arithmetic.device,
-        lambda step: run.method.wants(run.progress_at(step)),
+        method.arithmetic.device,
+        lambda step: method.wants(run.progress_at(step)),
         settings.workers,
     )
     with batches:
-        yield from _loop(run, batches, source, target, should_stop)
+        yield from _steps(run, batches, source, target, should_stop, on_first_step)
 
 
-def _loop(
+def _steps(
     run: Run,
     batches: BatchStream,
-    source_pairs: LabelledPairs | None,
-    target: UnlabelledPairs | None,
+    source: LabelledPairs | None,
+    target: UnlabelledPairs,
     should_stop: Callable[[], bool],
-) -> Iterator[Event]:
-    """Step until the run is over."""
+    on_first_step: Callable[[], None],
+) -> Iterator[StepsDone | RoundBegun | Saved | Ended]:
     run.method.train()
     began = time.monotonic() - run.seconds
-    last_save = run.seconds
-    tally = Tally(run.seconds)
+    first_step, last_save, tally, rate = run.step, run.seconds, Tally(run.seconds), 0.0
     while run.progress < 1.0 and not should_stop():
-        if target is not None and run.method.round_of(run.progress) > run.round:
-            yield _begin_round(run, target)
+        begun = None
+        if run.labeller is not None and run.labeller.round_of(run.progress) > run.round:
+            begun = _begin_round(run, run.labeller, target)
+            yield begun
             run.seconds = time.monotonic() - began
-            tally.since += run.seconds - tally.since if tally.steps == 0 else 0.0
+            if tally.steps == 0:
+                tally.since = run.seconds
         before = run.progress
         rate = run.set_learning_rates()
-        source, patches = batches.batch(run.step, run.pseudo_labels)
-        tally.add(run.method.step(source, patches, before))
+        tally.add(run.method.update(*batches.batch(run.step, run.pseudo_labels), before))
         run.step += 1
         run.update_average()
         run.seconds = time.monotonic() - began
+        if run.step == first_step + 1:
+            on_first_step()
+        if begun is not None:
+            run.folder.append_log(asdict(begun))
         if tally.steps == LOG_EVERY or run.progress >= 1.0:
             yield _report(run, tally, rate)
             tally = Tally(run.seconds)
         if int(run.progress * run.settings.keep) > int(before * run.settings.keep):
-            yield _keep(run, source_pairs, target)
+            yield _keep(run, source, target)
         if run.seconds - last_save > 60 * run.settings.checkpoint_minutes:
             check_finite(tally.means(), run.step)
             run.save()
             last_save = run.seconds
             yield Saved(run.step, run.folder.weights)
     if tally.steps:  # stopped between two lines of the log
-        yield _report(run, tally, run.set_learning_rates())
-    run.save()
-    yield Saved(run.step, run.folder.weights)
-    yield Finished(run.step, run.seconds, run.progress >= 1.0, run.folder.weights)
+        yield _report(run, tally, rate)
+    if run.step > 0:
+        run.save()
+        yield Saved(run.step, run.folder.weights)
+    yield Ended(run.step, run.seconds, run.progress >= 1.0)
 
 
-def _begin_round(run: Run, target: UnlabelledPairs) -> RoundBegun:
-    """Label the target anew with the averaged network, and go on from the averaged weights."""
-    run.round = run.method.round_of(run.progress)
-    arithmetic = run.method.arithmetic
-    coarse = predict_coarse(
-        run.average,
-        backbone_named(run.settings.backbone),
-        Geometry(run.info.pixel, run.info.spacing),
+def _begin_round(run: Run, labeller: SelfLabelling, target: UnlabelledPairs) -> RoundBegun:
+    """Label the target with the averaged network, and continue from the averaged weights."""
+    run.round = labeller.round_of(run.progress)
+    prediction = predict_coarse(
+        run.model,
         target.volume,
         target.stride,
-        arithmetic.device,
-        smoothing=run.method.smoothing,
-        bfloat16=arithmetic.bfloat16,
+        smoothing=labeller.mask_settings["smoothing"],
         seed=run.settings.seed + run.round,
     )
-    labels = run.method.relabel(coarse, ImageBoundary(coarse, target.volume))
-    run.pseudo_labels = labels
+    labels = run.pseudo_labels = labeller.relabel(prediction, target.volume)
     run.method.network.load_state_dict(run.average.state_dict())
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
     background = float((labels.probabilities < round(labels.low * 255)).mean())
-    begun = RoundBegun(run.step, run.round, foreground, 1 - foreground - background, labels.low, labels.high)
-    run.folder.append_log(asdict(begun))
-    return begun
+    return RoundBegun(run.step, run.round, foreground, 1 - foreground - background, labels.low, labels.high)
 
 
 class Tally:
@@ -237,12 +216,12 @@ class Tally:
             self._counts[name] += 1
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each loss over the steps that had it: rounds begin within a line of the log."""
+        """Return the mean of each loss over the steps that had it."""
         return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
 
 def check_finite(losses: dict[str, float], step: int) -> None:
-    """Refuse to go on, or to save, with losses that are not finite."""
+    """Refuse to continue, or to save, with losses that are not finite."""
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
         raise MitodaError(
@@ -265,19 +244,19 @@ def _report(run: Run, tally: Tally, rate: float) -> StepsDone:
     return StepsDone(run.step, run.progress, losses, speed, max(left, 0.0), rate)
 
 
-def _keep(run: Run, source: LabelledPairs | None, target: UnlabelledPairs | None) -> Saved:
-    """Keep the averaged weights of this step, and log what can be said of them without labels."""
+def _keep(run: Run, source: LabelledPairs | None, target: UnlabelledPairs) -> Saved:
+    """Keep the averaged weights of this step, and log their label-free scores."""
     path = run.folder.kept_path(run.step)
-    save_weights(path, run.average, run.dated_info)
-    if target is not None:
-        scores = selection_scores(
-            run.average,
-            backbone_named(run.settings.backbone),
-            target,
-            run.method.arithmetic.device,
-            student=run.method.network,
-            source_foreground=foreground_share(source),
-            bfloat16=run.method.arithmetic.bfloat16,
-        )
-        run.folder.append_log({"step": run.step, "selection": scores})
+    run.save_average(path)
+    model = run.model
+    scores = selection_scores(
+        model.network,
+        model.backbone,
+        target,
+        model.device,
+        student=run.method.network,
+        source_foreground=foreground_share(source),
+        bfloat16=model.bfloat16,
+    )
+    run.folder.append_log({"step": run.step, "selection": scores})
     return Saved(run.step, path)

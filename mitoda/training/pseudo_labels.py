@@ -1,30 +1,21 @@
-"""Pseudo labels from a whole volume: predict it, smooth along the sections, find the boundary's level, drop crumbs.
+"""Prediction of a whole target volume, which a method turns into pseudo labels.
 
-This is where inter-section consistency is enforced over the stack and not within one pair: what a network believes of a
-section is averaged with what it believes of the neighbours a few nanometres away, and what is left of it in three
-dimensions must be as large as a mitochondrion can be.
+Here inter-section consistency is enforced over the whole stack: what the network predicts of a section is averaged with
+what it predicts of the sections a few nanometres away.
 """
 
 import math
 from contextlib import closing
-from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
-import torch
 
-from mitoda.data.geometry import Geometry
-from mitoda.data.probability_volume import CoarseVolume, to_pixels
+from mitoda.data.probability_volume import CoarseVolume
 from mitoda.inference.predictor import InferenceSettings, SectionPredictor
 from mitoda.inference.smoothing import smooth_along_sections
 from mitoda.inference.streaming import predict_maps
-from mitoda.models.backbones import Backbone
-from mitoda.models.pair_networks import PairNetwork
-from mitoda.postprocessing.membrane_snapping import MembraneSnapping
+from mitoda.models.model import Model
 from mitoda.volumes import Volume
 
-CORE = 128
-"""Probability × 255 from which a grid voxel belongs to a component whose own boundary is sought."""
 VOXELS_LIMIT = 400_000_000
 """Grid voxels labelled at a time (400 MB); of a larger volume a slab of sections is, another one each round."""
 
@@ -37,15 +28,11 @@ def choose_slab(sections: int, pixels: int, seed: int, limit: int = VOXELS_LIMIT
 
 
 def predict_coarse(
-    network: PairNetwork,
-    backbone: Backbone,
-    geometry: Geometry,
+    model: Model,
     volume: Volume,
     stride: int,
-    device: torch.device,
     *,
     smoothing: float,
-    bfloat16: bool = False,
     seed: int = 0,
 ) -> CoarseVolume:
     """Predict a volume (or a slab) on the network's output grid, smoothed along the sections.
@@ -61,9 +48,15 @@ def predict_coarse(
     """
     if volume.voxel_size is None:
         raise ValueError(f"the voxel size of {volume.name} is unknown")
+    network, geometry = model.network, model.geometry
     scale = geometry.scale(volume.voxel_size)
     predictor = SectionPredictor(
-        network, backbone, volume.shape[1:], scale, InferenceSettings(bfloat16=bfloat16), device
+        network,
+        model.backbone,
+        volume.shape[1:],
+        scale,
+        InferenceSettings(bfloat16=model.bfloat16),
+        model.device,
     )
     rows, columns = (math.ceil(size / network.grid) for size in predictor.working)
     slab = choose_slab(volume.shape[0], rows * columns, seed)
@@ -76,46 +69,3 @@ def predict_coarse(
     cell = (network.grid * scale[0], network.grid * scale[1])
     size = (volume.voxel_size[0], network.grid * geometry.pixel[0], network.grid * geometry.pixel[1])
     return CoarseVolume(probabilities, slab.start, cell, size)
-
-
-class ImageBoundary:
-    """Where the images of a volume say that a prediction of it should end; see `methods.method.TargetBoundary`.
-
-    Images are read when first asked for, once.
-
-    Parameters
-    ----------
-    coarse : CoarseVolume
-        The prediction.
-    volume : Volume
-        The images.
-    """
-
-    def __init__(self, coarse: CoarseVolume, volume: Volume) -> None:
-        self.coarse = coarse
-        self.volume = volume
-
-    @cached_property
-    def snapping(self) -> MembraneSnapping:
-        """Grey values on the contours of the prediction."""
-        thickness, height, width = self.coarse.voxel_size
-        pixel = (height / self.coarse.cell[0], width / self.coarse.cell[1])
-        snapping = MembraneSnapping(self.coarse.cell, (thickness, *pixel))
-        for index, one in enumerate(self.coarse.probabilities):
-            grey = self.volume.read(self.coarse.first_section + index)
-            levels = np.rint(to_pixels(self.coarse, index, grey.shape) * 255).astype(np.uint8)
-            snapping.add(grey, levels, one >= CORE)
-        return snapping
-
-    def level(self, fallback: float) -> float:
-        """One level for the whole volume: where the contours of all mitochondria together are darkest."""
-        level = self.snapping.curves.overall
-        return fallback if level is None else level
-
-    def snapped(self, reference: float) -> CoarseVolume:
-        """The prediction, shifted until the level whose contour is darkest is `reference` at each place."""
-        moved = np.empty_like(self.coarse.probabilities)
-        for index, one in enumerate(self.coarse.probabilities):
-            shifts = np.rint(self.snapping.shifts(index, one >= CORE, reference) * 255)
-            moved[index] = np.where(one > 0, (one + shifts).clip(0, 255), 0)
-        return replace(self.coarse, probabilities=moved)

@@ -17,9 +17,10 @@ from mitoda.inference.self_consistency import (
 from mitoda.inference.streaming import predict_sections
 from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
-from mitoda.training.domains import AdaptationPlan, Prepared
-from mitoda.training.loop import Finished
+from mitoda.training.domains import Prepared
+from mitoda.training.loop import Ended
 from mitoda.training.run_folder import RunFolder
+from mitoda.training.settings import Plan
 from mitoda.volumes import ArrayVolume, Volume
 
 SAMPLES = 12
@@ -85,7 +86,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def check_result(plan: AdaptationPlan, prepared: Prepared, weights: Path, device: torch.device) -> Checks:
+def check_result(plan: Plan, prepared: Prepared, weights: Path, device: torch.device) -> Checks:
     """Check a run's weights, and those that it began from, on samples of the target; no label of it is read."""
 
     def check(path: Path) -> Check:
@@ -99,26 +100,24 @@ def check_result(plan: AdaptationPlan, prepared: Prepared, weights: Path, device
     return Checks(check(weights), before, foreground_share(prepared.source))
 
 
-def loss_records(folder: Path) -> list[dict[str, float]]:
+def loss_records(folder: RunFolder) -> list[dict[str, float]]:
     """Losses in a run's log: one record for each line, with its step and the losses by name."""
     return [
-        {"step": record["step"], **record["losses"]}
-        for record in RunFolder(folder).read_log()
-        if record.get("losses")
+        {"step": record["step"], **record["losses"]} for record in folder.read_log() if record.get("losses")
     ]
 
 
-def draw_curves(folder: Path) -> None:
+def draw_curves(folder: RunFolder) -> None:
     """Write `curves.png` into a run's folder; nothing before the first line of the log."""
     if records := loss_records(folder):
-        write_png(curve_figure(records), RunFolder(folder).curves)
+        write_png(curve_figure(records), folder.curves)
 
 
 def write_run_report(
-    plan: AdaptationPlan,
+    plan: Plan,
     prepared: Prepared,
-    folder: Path,
-    finished: Finished,
+    folder: RunFolder,
+    finished: Ended,
     device: torch.device,
     checks: Checks | None = None,
 ) -> Path:
@@ -133,7 +132,7 @@ def write_run_report(
     state = "complete" if finished.complete else "stopped before its end"
     exception = " except as the oracle's training labels" if plan.training.method == "oracle" else ""
     return write_report(
-        folder,
+        folder.path,
         f"mitoda adapt: {plan.training.method} on {plan.training.backbone}",
         [
             f"{finished.step} steps in {finished.seconds:.0f} s, {state}. The weights are averaged over the last "
@@ -145,7 +144,7 @@ def write_run_report(
             "Settings": {**settings, **training},
         },
         records=loss_records(folder),
-        pictures=[] if checks is None else _pictures(plan, prepared, finished.weights, device),
+        pictures=[] if checks is None else _pictures(plan, prepared, folder.weights, device),
         compared=None if prepared.start is None else ("now and before", "now only", "before only"),
     )
 
@@ -168,7 +167,7 @@ def _geometry(prepared: Prepared) -> dict[str, object]:
 
 
 def _pictures(
-    plan: AdaptationPlan, prepared: Prepared, weights: Path, device: torch.device
+    plan: Plan, prepared: Prepared, weights: Path, device: torch.device
 ) -> list[tuple[str, np.ndarray]]:
     """Captions and overlays of evenly spread sections; with weights to begin from, of those with the largest change."""
     volume, stride = prepared.target.volume, prepared.target.stride

@@ -1,4 +1,4 @@
-"""A training between its steps: method, averaged weights, clock and random state, and the folder they are saved in."""
+"""State of a training between its steps: method, averaged weights, clock, random state, and the checkpoint of them."""
 
 import copy
 from dataclasses import replace
@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from mitoda.data.pairs import PseudoLabels
-from mitoda.methods import Arithmetic, Method, build_method
+from mitoda.errors import FileError
+from mitoda.methods import Arithmetic, Method, SelfLabelling, build_method
+from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo, load_state, load_weights, save_state, save_weights
 from mitoda.training.run_folder import RunFolder
@@ -16,17 +18,20 @@ from mitoda.training.settings import SCHEDULES, TrainingSettings
 
 
 class Run:
-    """State of a training between steps, and its folder on disk.
+    """State of a training between its steps.
 
     Parameters
     ----------
     settings : TrainingSettings
     arithmetic : Arithmetic
     info : WeightsInfo
-        Saved with the weights; steps and seconds are filled in.
+        Saved with the weights, with steps and seconds filled in.
     folder : RunFolder
-    from_weights : bool
-        Whether the run begins (or began) from weights that know mitochondria; some methods then have other defaults.
+        Must exist when the run is saved.
+    start : Path, optional
+        Weights to start from; also given to resume such a run, whose method then has the same settings.
+    source_free : bool
+        Whether there is no source.
     """
 
     def __init__(
@@ -36,7 +41,8 @@ class Run:
         info: WeightsInfo,
         folder: RunFolder,
         *,
-        from_weights: bool = False,
+        start: Path | None = None,
+        source_free: bool = False,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
@@ -53,8 +59,11 @@ class Run:
             settings.backbone,
             settings.assignments,
             arithmetic,
-            from_weights=from_weights,
+            from_weights=start is not None,
+            source_free=source_free,
         )
+        if start is not None:
+            self.method.network.load_state_dict(load_weights(start)[0].state_dict())
         self.average: PairNetwork = copy.deepcopy(self.method.network).requires_grad_(False).eval()
         for optimizer in self.method.optimizers.values():
             for group in optimizer.param_groups:
@@ -71,9 +80,20 @@ class Run:
             return min(1.0, step / self.settings.steps)
         return min(1.0, self.seconds / (60.0 * (self.settings.minutes or 1.0)))
 
+    @property
+    def labeller(self) -> SelfLabelling | None:
+        """The method, if it labels the target itself."""
+        return self.method if isinstance(self.method, SelfLabelling) else None
+
+    @property
+    def model(self) -> Model:
+        """The averaged network, to predict with."""
+        arithmetic = self.method.arithmetic
+        return Model(self.average, self.info, arithmetic.device, arithmetic.bfloat16)
+
     def set_learning_rates(self) -> float:
-        """Schedule every optimiser; return the network's rate."""
-        own = self.method.rate(self.progress)
+        """Set the rates of the coming step, the only place that does; return that of the network."""
+        own = self.method.schedule(self.progress)
         factor = SCHEDULES[self.settings.schedule](self.progress) if own is None else own
         for optimizer in self.method.optimizers.values():
             for group in optimizer.param_groups:
@@ -82,9 +102,9 @@ class Run:
 
     def update_average(self) -> None:
         """Move the averaged weights towards the current ones."""
-        if self.method.restart_average:  # the method has begun a fresh network
+        if self.method.network_is_fresh:
             self.averaged = 0
-            self.method.restart_average = False
+            self.method.network_is_fresh = False
         decay = (
             min(self.settings.ema_decay, (1 + self.averaged) / (10 + self.averaged)) if self.averaged else 0.0
         )
@@ -93,27 +113,16 @@ class Run:
         current = [parameter.detach() for parameter in self.method.network.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    def begin_from(self, weights: Path) -> None:
-        """Take weights instead of freshly drawn ones, for the network and for its average."""
-        begun, _ = load_weights(weights)
-        for network in (self.method.network, self.average):
-            network.load_state_dict(begun.state_dict())
-
-    @property
-    def dated_info(self) -> WeightsInfo:
-        """What is saved with the weights, as of now."""
-        return replace(
-            self.info,
-            steps=self.step,
-            seconds=round(self.seconds, 1),
-            smoothing=self.method.smoothing,
-            smallest=self.method.smallest,
-            snap=self.method.snap,
-        )
+    def save_average(self, path: Path) -> None:
+        """Write the averaged weights, with what is known of them now."""
+        info = replace(self.info, steps=self.step, seconds=round(self.seconds, 1))
+        if self.labeller is not None:
+            info = replace(info, **self.labeller.mask_settings)
+        save_weights(path, self.average, info)
 
     def save(self) -> None:
         """Write weights and state."""
-        save_weights(self.folder.weights, self.average, self.dated_info)
+        self.save_average(self.folder.weights)
         save_state(
             self.folder.state,
             {
@@ -130,17 +139,28 @@ class Run:
         )
 
     def load(self) -> None:
-        """Go on from the state on disk; lines of the log written after it are dropped."""
+        """Continue from the state on disk; lines of the log written after it are dropped.
+
+        Raises
+        ------
+        FileError
+            If there is no state, or it is not one of this run's method and backbone.
+        """
         state = load_state(self.folder.state)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.method.load_state_dict(state["method"])
-        self.average.load_state_dict(state["average"])
-        for name, optimizer in self.method.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        torch.set_rng_state(state["random"])
-        self.averaged = state["averaged"]
-        self.round = state["round"]
-        self.pseudo_labels = _unpacked(state["pseudo_labels"])
+        try:
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.method.load_state_dict(state["method"])
+            self.average.load_state_dict(state["average"])
+            for name, optimizer in self.method.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            torch.set_rng_state(state["random"])
+            self.averaged, self.round = state["averaged"], state["round"]
+            self.pseudo_labels = _unpacked(state["pseudo_labels"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise FileError(
+                f"{self.folder.state} is not a state of this run ({str(error).splitlines()[0]}); it is damaged or was "
+                "written by another version of mitoda; start the run again with --overwrite"
+            ) from error
         self.folder.truncate_log(self.step)
 
 

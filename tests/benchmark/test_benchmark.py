@@ -34,7 +34,7 @@ from mitoda.inference.segment_settings import SegmentationSettings
 from mitoda.models.device import choose_bfloat16
 from mitoda.models.weights import load_weights
 from mitoda.synthetic import SOURCE, TARGET
-from mitoda.training import loop as training
+from mitoda.training import adapt as training
 from mitoda.volumes import open_labels, open_volume, write_sections
 from tests.commands import Commands
 
@@ -163,10 +163,10 @@ def test_a_diverged_method_does_not_stop_the_others(drawn, tmp_path, monkeypatch
     """One method breaks off with its reason, the next is trained; the table carries the note."""
     original = training.adapt
 
-    def adapt(settings, *arguments, **options):
-        if settings.method == "oracle":
+    def adapt(plan, *arguments, **options):
+        if plan.training.method == "oracle":
             raise MitodaError("training diverged: the loss 'first' is not finite")
-        return original(settings, *arguments, **options)
+        return original(plan, *arguments, **options)
 
     monkeypatch.setattr(training, "adapt", adapt)
     events = list(run_bench(drawn, TINY, tmp_path, CPU))

@@ -19,13 +19,14 @@ from mitoda.data.augmentation import augmentation_named
 from mitoda.data.pairs import PseudoLabels
 from mitoda.data.sampling import BatchSettings, BatchStream
 from mitoda.methods import Arithmetic, method_named
-from mitoda.models.backbones import backbone_named, build_network
+from mitoda.models.backbones import build_network
 from mitoda.models.device import choose_bfloat16
 from mitoda.models.heads import PatchDiscriminator
-from mitoda.training.domains import AdaptationPlan, Prepared, prepare
+from mitoda.models.model import Model
+from mitoda.training.domains import Prepared, prepare
 from mitoda.training.pseudo_labels import predict_coarse
 from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import TrainingSettings
+from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.training.state import Run
 from tests.benchmarks.measuring import Row, median_seconds, parser, show
 from tests.benchmarks.published import PublishedNetwork, PublishedStep
@@ -36,10 +37,11 @@ SIDE = 512
 def prepared_pairs(data: Path, method: str) -> Prepared:
     """VNC III with its labels, and Lucchi's testing half without any."""
     stack = data / "vnc3" / "stack1"
-    plan = AdaptationPlan(
+    plan = Plan(
         source=f"{stack / 'raw'}:{stack / 'mitochondria'}",
         target=str(data / "lucchi" / "testing.tif"),
         training=TrainingSettings(method=method, steps=1000),
+        start=None,
         source_voxel_size=(50.0, 4.6, 4.6),
         target_voxel_size=(5.0, 5.0, 5.0),
     )
@@ -68,7 +70,7 @@ def step_seconds(data: Path, method: str, arithmetic: Arithmetic, steps: int) ->
     for step in range(steps + 6):
         began = time.perf_counter()
         source, target = stream.batch(step, pseudo_labels)
-        run.method.step(source, target, 0.9)
+        run.method.update(source, target, 0.9)
         run.update_average()
         if arithmetic.device.type == "cuda":
             torch.cuda.synchronize()
@@ -81,14 +83,10 @@ def label_target(data: Path, arithmetic: Arithmetic) -> None:
     """What a round of `mitoda` begins with: the whole adaptation volume predicted and smoothed."""
     prepared = prepared_pairs(data, "mitoda")
     predict_coarse(
-        build_network("compact"),
-        backbone_named("compact"),
-        prepared.geometry,
+        Model(build_network("compact"), prepared.info, arithmetic.device, arithmetic.bfloat16),
         prepared.target.volume,
         prepared.target.stride,
-        arithmetic.device,
         smoothing=15.0,
-        bfloat16=arithmetic.bfloat16,
     )
 
 

@@ -189,7 +189,7 @@ def test_ctrl_c_stops_a_training_after_its_step_and_resume_ends_as_if_it_had_not
     assert interrupted.status == 1, interrupted
     assert interrupted.out == ""
     assert "Traceback" not in interrupted.err
-    assert f"go on with: mitoda adapt --resume {parts}" in interrupted.message
+    assert f"continue with: mitoda adapt --resume {parts}" in interrupted.message
     stopped_at = read_info(parts / "weights.safetensors").steps
     assert 0 <= stopped_at < 12
     resumed = finish(start("adapt", "--resume", parts))
@@ -361,7 +361,7 @@ def test_a_stack_of_ones_own_begins_from_the_bundled_weights(mitoda, folder, tmp
     own = ["adapt", "--target", folder / "target.tif", "--dest", dest, "--steps", 1, "--device", "cpu", *TINY]
     begun = mitoda(*own, "--out", tmp_path / "begun")
     assert begun.status == 0, begun.err
-    assert f"beginning from the weights '{DEFAULT_WEIGHTS}' (--from-scratch begins without)" in begun.err
+    assert f"starting from the weights '{DEFAULT_WEIGHTS}' (--from-scratch starts without)" in begun.err
     info = read_info(tmp_path / "begun" / "weights.safetensors")
     assert (info.start, info.pixel, info.spacing) == (DEFAULT_WEIGHTS, (5.0, 5.0), 50.0)
     assert "CC BY-NC-SA 3.0" in info.licence
@@ -371,7 +371,7 @@ def test_a_stack_of_ones_own_begins_from_the_bundled_weights(mitoda, folder, tmp
         run = tmp_path / f"scratch{number}"
         scratch = mitoda(*own, *options, "--out", run)
         assert scratch.status == 0, scratch.err
-        assert "beginning from" not in scratch.err
+        assert "starting from" not in scratch.err
         assert read_info(run / "weights.safetensors").start == ""
     chosen = mitoda(*own, "--from-scratch", "--start", "default", "--out", tmp_path / "both")
     assert chosen.status == 2
@@ -393,7 +393,7 @@ def test_a_stack_is_adapted_to_without_any_source(mitoda, folder, tmp_path):
     ]
     adapted = mitoda(*alone, "--dest", tmp_path / "nothing", "--out", run, "--set", "rounds=2")
     assert adapted.status == 0, adapted.err
-    assert f"beginning from the weights '{DEFAULT_WEIGHTS}'" in adapted.err
+    assert f"starting from the weights '{DEFAULT_WEIGHTS}'" in adapted.err
     assert "source:" not in adapted.err
     assert "agreement of a section's two predictions (Dice)" in adapted.err
     info = read_info(run / "weights.safetensors")

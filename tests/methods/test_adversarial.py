@@ -25,7 +25,7 @@ def test_dann_hands_the_network_the_reversed_gradient(progress):
     """The network's gradient of the domain loss is −0.01 α(p) times the true one; the classifier's is the true one."""
     method = build("dann")
     output = method.predict(batches()[1].images)
-    classifier = method.companions["domain_classifier"]
+    classifier = method.heads["domain_classifier"]
     true = domain_loss(classifier(torch.cat(output.full)), TARGET)
     wanted = torch.autograd.grad(true, [*output.full, *classifier.parameters()], retain_graph=True)
     loss = method.classification_loss(output, TARGET, progress)
@@ -52,7 +52,7 @@ def test_adaptsegnet_weighs_its_two_levels_as_the_paper():
     losses = method.adversarial_losses(output)
     logits = method.level_logits(output)
     for level, weight in {"main": 1e-3, "auxiliary": 2e-4}.items():
-        judged = method.judges[level](probabilities(torch.cat(logits[level])))
+        judged = method.discriminators[level](probabilities(torch.cat(logits[level])))
         assert torch.allclose(losses[f"adversarial_{level}"], weight * domain_loss(judged, SOURCE))
     labels = torch.zeros(1, 2, 32, 32, dtype=torch.long)
     auxiliary = [torch.nn.functional.cross_entropy(x, labels[:, 0]) for x in logits["auxiliary"]]
@@ -69,7 +69,7 @@ def test_the_levels_of_adaptsegnet_reach_their_own_layers():
         touched = reached(method.network)
         assert any(name.startswith("up_half") for name in touched)
         assert any(name.startswith(("up_full", "heads")) for name in touched) == fine
-        assert bool(reached(method.companions["auxiliary_head"])) == head
+        assert bool(reached(method.heads["auxiliary_head"])) == head
 
 
 def test_adaptsegnet_with_one_level_is_the_ablation_of_da_isc():
@@ -92,7 +92,7 @@ def test_reconstruction_teaches_the_encoder_and_nothing_else_of_the_network():
     # A bias before a normalisation that removes the mean has no gradient but rounding.
     weights = {name for name in expected if name.endswith("weight")}
     assert weights <= reached(method.network) <= expected
-    assert len(reached(method.companions["reconstruction"])) > 0
+    assert len(reached(method.heads["reconstruction"])) > 0
 
 
 def test_y_net_learns_to_reconstruct():
@@ -117,11 +117,10 @@ def test_y_net_takes_soft_dice_where_asked():
 def test_damt_net_reconstructs_only_after_its_warmup():
     """Before a tenth of the run there is no reconstruction loss and its decoder stays as it was."""
     method = build("damt-net")
-    before = [p.detach().clone() for p in method.companions["reconstruction"].parameters()]
+    before = [p.detach().clone() for p in method.heads["reconstruction"].parameters()]
     early = method.update(*batches(), progress=0.09)
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(before, method.companions["reconstruction"].parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(before, method.heads["reconstruction"].parameters(), strict=True)
     )
     late = method.update(*batches(), progress=0.1)
     adversarial = {"adversarial_label", "adversarial_feature", "discriminator_label", "discriminator_feature"}
@@ -136,9 +135,9 @@ def test_damt_net_calls_the_source_one():
     source, target = (method.predict(batch.images) for batch in batches())
     losses = method.adversarial_losses(target)
     for name in ("label", "feature"):
-        decision = method.judges[name](method.judged(target)[name])
+        decision = method.discriminators[name](method.judged(target)[name])
         assert torch.allclose(losses[f"adversarial_{name}"], 1e-3 * domain_loss(decision, 1.0))
-        real = method.judges[name](method.judged(source)[name])
+        real = method.discriminators[name](method.judged(source)[name])
         expected = (domain_loss(real, 1.0) + domain_loss(decision, 0.0)) / 2
         assert torch.allclose(
             method.discriminate(source, target)[f"discriminator_{name}"], expected, rtol=1e-4
@@ -200,7 +199,7 @@ def test_the_weights_of_da_vsn():
     assert method.adversarial_weights == pytest.approx(
         {"cross_main": 1e-3, "intra_main": 1e-3, "cross_auxiliary": 2e-4, "intra_auxiliary": 2e-4}
     )
-    method.judges["intra_main"].load_state_dict(method.judges["cross_main"].state_dict())
+    method.discriminators["intra_main"].load_state_dict(method.discriminators["cross_main"].state_dict())
     assert method.discriminator_penalties()["discrepancy_main"].item() == pytest.approx(2e-3, rel=1e-4)
     losses = method.update(*batches(), 0.5)
     assert {"discrepancy_main", "discrepancy_auxiliary", "consistency_main", "consistency_auxiliary"} <= set(

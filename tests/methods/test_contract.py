@@ -10,6 +10,7 @@ from mitoda.errors import InputError
 from mitoda.methods import METHODS, PRESETS, Arithmetic, build_method, method_named
 from mitoda.methods.adversarial import TwoDomainMethod
 from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy
+from mitoda.methods.mitoda import SelfTraining
 from mitoda.models.backbones import BACKBONES, backbone_named, build_network
 from tests.methods.method_helpers import CPU, batches, build
 
@@ -78,7 +79,7 @@ def test_bfloat16_changes_losses_by_rounding_alone(name):
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_a_resumed_method_goes_on_to_the_last_bit(name):
-    """Network, companions, discriminators, stages and optimisers are all in what the loop saves."""
+    """Network, heads, discriminators, stages and optimisers are all in what the loop saves."""
     one = build(name)
     one.update(*batches(0), progress=0.3)
     saved = copy.deepcopy(one.state_dict())
@@ -128,7 +129,7 @@ def test_methods_without_a_target_never_look_at_it(name):
 @pytest.mark.parametrize("name", TARGETED)
 def test_methods_with_a_target_refuse_to_go_without(name):
     """A missing target is an error, not a silent source-only step."""
-    with pytest.raises(ValueError, match="needs target patches"):
+    with pytest.raises(ValueError, match="needs patches of a domain"):
         build(name).update(batches()[0], None, 0.9)
 
 
@@ -137,14 +138,14 @@ def test_discriminators_are_frozen_while_the_network_learns(name, monkeypatch):
     """When the discriminators' turn comes they have no gradient yet, and it changes none of the network's."""
     method = build(name)
     original = method.discriminate
-    learner = [method.network, *getattr(method, "companions", torch.nn.ModuleDict()).values()]
+    learner = [method.network, *getattr(method, "heads", torch.nn.ModuleDict()).values()]
     turns = []
 
     def gradients() -> list[torch.Tensor | None]:
         return [None if p.grad is None else p.grad.clone() for module in learner for p in module.parameters()]
 
     def watched(source, target):
-        judges = method.discriminators()
+        judges = method.discriminators
         assert all(p.grad is None for judge in judges.values() for p in judge.parameters())
         before = gradients()
         losses = original(source, target)
@@ -183,9 +184,7 @@ def test_target_losses_teach_no_residual_decoder(name):
 def test_every_method_builds_on_every_backbone_it_can(name, backbone):
     """On `meta` tensors no memory is needed; a method of residuals refuses networks that have none."""
     if name == "isc" and not backbone_named(backbone).has_residual:
-        with pytest.raises(
-            InputError, match=f"'isc' learns from what changes.*'{backbone}'.*compact, codetection"
-        ):
+        with pytest.raises(InputError, match=f"'isc' needs the residual.*'{backbone}'.*compact, codetection"):
             build_method(name, backbone, {}, CPU)
         return
     with torch.device("meta"):
@@ -218,11 +217,11 @@ def test_unknown_names_are_refused_with_the_known_ones():
         method_named("icc")
     with pytest.raises(InputError, match=r"no setting 'consistancy'.*consistency"):
         build("isc", consistancy="1")
-    with pytest.raises(InputError, match="'much' is not a number"):
+    with pytest.raises(InputError, match="consistency=much: Input should be a valid number"):
         build("isc", consistency="much")
-    with pytest.raises(InputError, match=r"--set rounds=2\.5: '2\.5' is not a whole number"):
+    with pytest.raises(InputError, match=r"rounds=2\.5: Input should be a valid integer"):
         build("mitoda", rounds="2.5")
-    with pytest.raises(InputError, match="'perhaps' is not yes or no"):
+    with pytest.raises(InputError, match="snap=perhaps: Input should be a valid boolean"):
         build("mitoda", snap="perhaps")
 
 
@@ -235,3 +234,33 @@ def test_every_setting_says_what_it_is(name):
         for field in inspect.get_annotations(owner):
             after = source.split(f"    {field}:", 1)[1].split("\n", 1)[1]
             assert after.lstrip().startswith('"""'), f"{owner.__name__}.{field}"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "mitoda",
+            {"level": ("nan", "5", "-1"), "rounds": ("0", "-1"), "supervised_share": ("2",), "band": ("9",)},
+        ),
+        ("mitoda", {"smallest": ("-1", "inf"), "learning_rate": ("nan", "-1"), "gradient_norm": ("0",)}),
+        ("ualr", {"source_share": ("1",), "passes": ("1",), "percentile": ("0",), "dropout": ("1",)}),
+        ("isc", {"rampup": ("2",), "segmentation_adversarial": ("-1",)}),
+    ],
+)
+def test_settings_out_of_their_range_are_refused(name, values):
+    """Not a number, infinite, negative or too large: the message names the setting and its range."""
+    for setting, texts in values.items():
+        for text in texts:
+            with pytest.raises(InputError, match=rf"setting {setting}={text}: Input should be"):
+                build(name, **{setting: text})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_method_that_labels_the_target_trains_without_a_source(name):
+    """The others say which method to use."""
+    if issubclass(method_named(name)[0], SelfTraining):
+        build_method(name, "compact", {}, CPU, from_weights=True, source_free=True)
+    else:
+        with pytest.raises(InputError, match="without a source use the method 'mitoda'"):
+            build_method(name, "compact", {}, CPU, from_weights=True, source_free=True)

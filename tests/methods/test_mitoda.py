@@ -9,9 +9,9 @@ from mitoda.data.pairs import PseudoLabels, UnlabelledBatch, UnlabelledPairs
 from mitoda.data.probability_volume import CoarseVolume
 from mitoda.data.sampling import read_batch, seeded, warp_batch, warp_pseudo_labels
 from mitoda.methods.losses import IGNORE
-from mitoda.training.pseudo_labels import ImageBoundary
+from mitoda.methods.mitoda import ImageBoundary, SelfTraining
 from mitoda.volumes import ArrayVolume
-from tests.methods.method_helpers import batches, build
+from tests.methods.method_helpers import CPU, TINY, batches, build
 
 
 def coarse(probabilities: np.ndarray) -> CoarseVolume:
@@ -19,19 +19,22 @@ def coarse(probabilities: np.ndarray) -> CoarseVolume:
     return CoarseVolume(probabilities, 0, (4.0, 4.0), (5.0, 20.0, 20.0))
 
 
-class FixedBoundary:
-    """Images whose darkest contour is at one level; snapped, everything has it."""
+@pytest.fixture
+def darkest_at(monkeypatch):
+    """Let the contour be darkest at one level; a snapped volume has the reference level everywhere."""
 
-    def __init__(self, level: float) -> None:
-        self.found = level
+    def fix(level: float) -> None:
+        monkeypatch.setattr(ImageBoundary, "level", lambda self, fallback: level)
+        monkeypatch.setattr(
+            ImageBoundary,
+            "snapped",
+            lambda self, reference: coarse(np.full((40, 40, 40), round(reference * 255), np.uint8)),
+        )
 
-    def level(self, fallback: float) -> float:
-        """The level."""
-        return self.found
+    return fix
 
-    def snapped(self, reference: float) -> CoarseVolume:
-        """A volume at the reference."""
-        return coarse(np.full((40, 40, 40), round(reference * 255), np.uint8))
+
+NO_IMAGES = ArrayVolume(np.zeros((2, 160, 160), np.uint8), (5.0, 5.0, 5.0))
 
 
 def test_rounds_follow_the_supervised_part_in_equal_shares():
@@ -56,19 +59,20 @@ def test_the_source_is_left_after_its_rounds():
     assert wanted == [(True, False)] * 2 + [(True, True)] * 2 + [(False, True)] * 2
     assert tuple(build("mitoda").wants(0.59)) == (True, False)
     assert tuple(build("mitoda").wants(0.61)) == (False, True)
-    method.without_source()
+    resolved = method.settings.resolve(from_weights=True, source_free=True)
+    method = SelfTraining(method.network, TINY, resolved, CPU)
     assert all(tuple(method.wants(p)) == (False, True) for p in (0.0, 0.5, 1.0))
 
 
 def test_the_learning_rate_starts_anew_with_each_round():
     """It falls from 1 over the supervised part, and from the round's start over each round; never below 0."""
     method = build("mitoda", supervised_share="0.2", rounds="4", round_rate="0.5")
-    assert method.rate(0.0) == 1.0
-    assert method.rate(0.1999) < 0.01
+    assert method.schedule(0.0) == 1.0
+    assert method.schedule(0.1999) < 0.01
     for start in (0.2, 0.4, 0.6, 0.8):
-        assert method.rate(start + 1e-9) == pytest.approx(0.5, abs=1e-3)
-        assert method.rate(start + 0.1) == pytest.approx(0.5 * 0.5**0.9, abs=1e-3)
-    assert method.rate(1.0) == 0.0
+        assert method.schedule(start + 1e-9) == pytest.approx(0.5, abs=1e-3)
+        assert method.schedule(start + 0.1) == pytest.approx(0.5 * 0.5**0.9, abs=1e-3)
+    assert method.schedule(1.0) == 0.0
 
 
 def test_without_pseudo_labels_it_is_source_only():
@@ -97,34 +101,36 @@ def test_the_target_teaches_as_its_pseudo_labels_say():
     assert float(losses["target_residual"]) < 0.2
 
 
-def test_levels_are_those_of_the_images():
+def test_levels_are_those_of_the_images(darkest_at):
     """What has been moved to the level found is mitochondrion, and background lies 0.25 below it."""
     method = build("mitoda", rounds="4")
     volume = coarse(np.full((40, 40, 40), 170, np.uint8))
-    labels = method.relabel(volume, FixedBoundary(0.8))
+    darkest_at(0.8)
+    labels = method.relabel(volume, NO_IMAGES)
     assert (labels.low, labels.high) == pytest.approx((0.55, 0.8))
     assert (labels.probabilities == 204).all()
-    assert method.snap
+    assert method.mask_settings["snap"]
     unmoved = build("mitoda", rounds="4", snap="no")
-    assert (unmoved.relabel(volume, FixedBoundary(0.6)).probabilities == 170).all()
-    assert not unmoved.snap
+    darkest_at(0.6)
+    assert (unmoved.relabel(volume, NO_IMAGES).probabilities == 170).all()
+    assert not unmoved.mask_settings["snap"]
 
 
 def test_where_the_images_do_not_tell_the_level_is_a_fixed_one():
     """0.6, and background below 0.35, unless set otherwise."""
     nothing = coarse(np.zeros((2, 40, 40), np.uint8))
-    boundary = ImageBoundary(nothing, ArrayVolume(np.zeros((2, 160, 160), np.uint8), (5.0, 5.0, 5.0)))
-    labels = build("mitoda").relabel(nothing, boundary)
+    labels = build("mitoda").relabel(nothing, NO_IMAGES)
     assert (labels.low, labels.high) == pytest.approx((0.35, 0.6))
-    assert build("mitoda", level="0.7").relabel(nothing, boundary).high == pytest.approx(0.7)
+    assert build("mitoda", level="0.7").relabel(nothing, NO_IMAGES).high == pytest.approx(0.7)
 
 
-def test_small_components_are_taught_as_background():
+def test_small_components_are_taught_as_background(darkest_at):
     """What is no mitochondrion by its size falls below the level of background."""
     probabilities = np.zeros((3, 30, 30), np.uint8)
     probabilities[1, 5, 5] = 255  # 2000 nm³
     probabilities[:, 10:25, 10:25] = 255  # 1.35e6 nm³, of a stack of 15 nm
-    labels = build("mitoda", snap="no").relabel(coarse(probabilities), FixedBoundary(0.6))
+    darkest_at(0.6)
+    labels = build("mitoda", snap="no").relabel(coarse(probabilities), NO_IMAGES)
     assert labels.probabilities[1, 5, 5] == 0
     assert (labels.probabilities[:, 10:25, 10:25] == 255).all()
 

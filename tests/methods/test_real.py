@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mitoda.methods import METHODS, Arithmetic, method_named
-from mitoda.methods.registry import PRESETS
-from mitoda.models.device import choose_bfloat16
-from mitoda.training.domains import AdaptationPlan, prepare
-from mitoda.training.loop import Finished, StepsDone, adapt
-from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import TrainingSettings
+from mitoda.methods import METHODS, PRESETS, method_named
+from mitoda.training.adapt import Finished, adapt
+from mitoda.training.loop import StepsDone
+from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import open_labels, open_volume, write_sections
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
@@ -41,18 +36,15 @@ def test_every_method_runs_on_the_real_volumes(name, backbone, real_data, crops,
     if method_named(name)[0].labels_from == "target":
         target = f"{crops / 'training.tif'}:{crops / 'training_groundtruth.tif'}"
     settings = TrainingSettings(method=name, backbone=backbone, steps=4, patch=128, batch_size=1)
-    plan = AdaptationPlan(
+    plan = Plan(
         source=f"{vnc3 / 'raw'}:{vnc3 / 'mitochondria'}",
         target=target,
         training=settings,
+        start=None,
         source_voxel_size=(50.0, 4.6, 4.6),
         target_voxel_size=(5.0, 5.0, 5.0),
     )
-    prepared = prepare(plan)
-    arithmetic = Arithmetic(CPU, choose_bfloat16("auto", CPU))
-    events = list(
-        adapt(settings, prepared.source, prepared.target, RunFolder(tmp_path), prepared.info, arithmetic)
-    )
+    events = list(adapt(plan, tmp_path / "run", device="cpu"))
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.step == 4

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from mitoda.errors import InputError
 from mitoda.methods.losses import IGNORE
 from mitoda.methods.ualr import (
     BINS,
@@ -99,19 +98,19 @@ def test_the_three_stages():
     assert all(torch.equal(trained[key], tensor) for key, tensor in method.teacher.state_dict().items())
     assert all(torch.equal(trained[key], tensor) for key, tensor in method.network.state_dict().items())
     assert torch.isfinite(method.thresholds).any()
-    assert not method.restart_average
+    assert not method.network_is_fresh
 
     assert set(method.update(source, target, progress=0.7)) == {"first", "second", "residual"}
-    assert method.restart_average
+    assert method.network_is_fresh
     assert float(method.target_began) == pytest.approx(0.7)
     weights = [key for key in trained if key.endswith("0.weight")]
     distances = [float((method.network.state_dict()[key] - trained[key]).abs().mean()) for key in weights]
     assert min(distances) > 0.01  # a step of Adam moves by 0.005 at most
     steps = {float(state["step"]) for state in method.optimizers["network"].state.values()}
     assert steps == {1.0}
-    method.restart_average = False
+    method.network_is_fresh = False
     method.update(source, target, progress=0.8)
-    assert not method.restart_average
+    assert not method.network_is_fresh
     assert all(torch.equal(trained[key], tensor) for key, tensor in method.teacher.state_dict().items())
 
 
@@ -160,15 +159,22 @@ def test_the_rates_of_both_stages():
     assert stage_rate(0, 1.0) == pytest.approx(0.1 + 0.9 * 0.05**2)
     assert stage_rate(TARGET_STAGE, 0.0) == pytest.approx(1.0)
     assert stage_rate(TARGET_STAGE, 1.0) == pytest.approx(0.1)
+    method = build("ualr", patches="1", passes="2")
+    assert method.schedule(2 / 3 * 0.025) == pytest.approx(0.325)
+    method.update(*batches(), progress=0.67)  # stage B
+    assert method.schedule(0.7) == pytest.approx(1.0)
+    method.update(*batches(), progress=0.7)
+    assert method.schedule(0.85) == pytest.approx(stage_rate(TARGET_STAGE, 0.5))
+    assert build("ualr", own_schedule="false").schedule(0.3) is None
+
+
+def test_only_the_domain_of_the_stage_is_read():
+    """The source in stage A; the target from the step on that predicts it."""
     method = build("ualr")
-    group = method.optimizers["network"].param_groups[0]
-    method.update(*batches(), progress=2 / 3 * 0.025)
-    assert group["lr"] == pytest.approx(5e-3 * 0.325)
-    group["lr"] = 1e-5
-    kept = build("ualr", own_schedule="false")
-    kept.optimizers["network"].param_groups[0]["lr"] = 1e-5
-    kept.update(*batches(), progress=0.3)
-    assert kept.optimizers["network"].param_groups[0]["lr"] == 1e-5
+    assert tuple(method.wants(0.66)) == (True, False)
+    assert tuple(method.wants(0.67)) == (False, True)
+    method.update(None, batches()[1], progress=0.67)
+    assert tuple(method.wants(0.1)) == (False, True)
 
 
 def test_pseudo_labels_of_a_learnt_patch_teach_a_fresh_network():
@@ -186,10 +192,3 @@ def test_pseudo_labels_of_a_learnt_patch_teach_a_fresh_network():
     truth = source.coverage[:, 0, ::2, ::2].long()
     overlap = float((mask & truth).sum() / (mask | truth).sum())
     assert overlap > 0.8
-
-
-def test_settings_without_sense_are_refused():
-    """A share, a percentile or a number of passes out of range says what is allowed."""
-    for name, value in (("source_share", "1"), ("passes", "1"), ("percentile", "0"), ("dropout", "1")):
-        with pytest.raises(InputError, match=name):
-            build("ualr", **{name: value})

@@ -5,14 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mitoda.methods import Arithmetic
-from mitoda.models.device import choose_bfloat16
 from mitoda.synthetic import SOURCE, TARGET, draw_phantom
-from mitoda.training.domains import AdaptationPlan, prepare
-from mitoda.training.loop import Finished, RoundBegun, adapt
-from mitoda.training.report import check_result
-from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import TrainingSettings
+from mitoda.training.adapt import Finished, adapt
+from mitoda.training.loop import RoundBegun
+from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import write_sections
 
 CPU = torch.device("cpu")
@@ -36,23 +32,12 @@ def test_it_ends_in_a_plausible_result_or_with_a_warning(steps, target, tmp_path
             write_sections(tmp_path / f"{name}{kind}.tif", array, array.shape, array.dtype, domain.voxel_size)
     early = {"supervised_share": "0.25", "rounds": "8"}
     settings = TrainingSettings(method="mitoda", steps=steps, patch=192, ema_decay=0.9, assignments=early)
-    plan = AdaptationPlan(
-        f"{tmp_path / 'source.tif'}:{tmp_path / 'source_mask.tif'}", str(tmp_path / "target.tif"), settings
+    plan = Plan(
+        str(tmp_path / "target.tif"), f"{tmp_path / 'source.tif'}:{tmp_path / 'source_mask.tif'}", settings
     )
-    prepared = prepare(plan)
-    bfloat16 = choose_bfloat16("auto", CPU)
-    events = list(
-        adapt(
-            settings,
-            prepared.source,
-            prepared.target,
-            RunFolder(tmp_path),
-            prepared.info,
-            Arithmetic(CPU, bfloat16),
-        )
-    )
+    events = list(adapt(plan, tmp_path / "run", device="cpu"))
     assert isinstance(events[-1], Finished)
-    checks = check_result(plan, prepared, events[-1].weights, CPU)
+    checks = events[-1].checks
     said = [event.warning for event in events if isinstance(event, RoundBegun) and event.warning]
     share, of_source = checks.now.foreground, checks.source_foreground
     assert share < 0.5

@@ -10,10 +10,13 @@ from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.errors import FileError, InputError, MitodaError
 from mitoda.methods import Arithmetic
 from mitoda.methods.isc import Isc
+from mitoda.methods.ualr import Ualr
 from mitoda.models.weights import WeightsInfo, load_weights
-from mitoda.training.loop import Finished, Saved, StepsDone, adapt
+from mitoda.training import loop
+from mitoda.training.loop import Ended, Saved, StepsDone
 from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import SCHEDULES, TrainingSettings
+from mitoda.training.settings import DEFAULT_MINUTES, SCHEDULES, Plan, TrainingSettings
+from mitoda.training.state import Run
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
 INFO = WeightsInfo("compact", (5.0, 5.0), 50.0)
@@ -32,11 +35,13 @@ def domains(source_phantom, target_phantom):
 
 
 def train(domains, folder, should_stop=lambda: False, resume=False, start=None, **changes):
-    """Run; return the events."""
+    """Run the loop; return the events."""
     folder.mkdir(exist_ok=True)
-    settings = TrainingSettings(**{"steps": 6, **TINY, **changes})
-    options = {"start": start, "resume": resume, "should_stop": should_stop}
-    return list(adapt(settings, *domains, RunFolder(folder), INFO, CPU, **options))
+    settings = TrainingSettings(**{"method": "isc", "steps": 6, **TINY, **changes})
+    run = Run(settings, CPU, INFO, RunFolder(folder), start=start)
+    if resume:
+        run.load()
+    return list(loop.train(run, *domains, should_stop=should_stop))
 
 
 def stop_after(steps: int):
@@ -54,7 +59,7 @@ def test_a_run_stopped_and_resumed_equals_one_without_a_break(domains, tmp_path)
     """Weights, optimisers, averages and random states: bit for bit after 6 steps, stopped after 2."""
     train(domains, tmp_path / "whole")
     first = train(domains, tmp_path / "parts", stop_after(2))
-    assert first[-1] == Finished(2, first[-1].seconds, False, tmp_path / "parts" / "weights.safetensors")
+    assert first[-1] == Ended(2, first[-1].seconds, False)
     second = train(domains, tmp_path / "parts", resume=True)
     assert second[-1].complete
     assert second[-1].step == 6
@@ -100,10 +105,10 @@ def test_another_seed_is_another_run(domains, tmp_path):
 
 
 def test_weights_log_and_events_tell_the_same_story(domains, tmp_path):
-    """The last event names the weights; they say how long they learnt; the log has the losses of the last event."""
+    """The weights hold the length of the run; the log has the losses of the last event."""
     events = train(domains, tmp_path / "run", steps=3)
-    assert [type(event) for event in events] == [StepsDone, Saved, Finished]
-    _, info = load_weights(events[-1].weights)
+    assert [type(event) for event in events] == [StepsDone, Saved, Ended]
+    _, info = load_weights(tmp_path / "run" / "weights.safetensors")
     assert info.steps == 3
     assert info.seconds == pytest.approx(events[-1].seconds, abs=0.06)
     (record,) = RunFolder(tmp_path / "run").read_log()
@@ -156,10 +161,50 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do(domains, tmp_pat
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
-def test_nothing_of_the_target_is_read_where_a_method_wants_none(domains, tmp_path):
-    """Source-only runs without a target at all."""
-    events = train((domains[0], None), tmp_path / "run", method="source-only", steps=1)
+def test_nothing_of_the_target_is_read_where_a_method_wants_none(domains, tmp_path, monkeypatch):
+    """Source-only trains beside a target that cannot be read."""
+    target = domains[1]
+    monkeypatch.setattr(type(target.volume), "read", forbid_of(target.volume))
+    events = train(domains, tmp_path / "run", method="source-only", steps=1)
     assert events[-1].complete
+
+
+def forbid_of(volume):
+    """Reading as before, but not of one volume."""
+    original = type(volume).read
+
+    def read(self, *arguments):
+        assert self is not volume
+        return original(self, *arguments)
+
+    return read
+
+
+def test_the_log_has_the_learning_rate_that_was_used(domains, tmp_path, monkeypatch):
+    """Also of a method with a schedule of its own."""
+    used = []
+    update = Ualr.update
+
+    def note(self, source, target, progress):
+        used.append(self.optimizers["network"].param_groups[0]["lr"])
+        return update(self, source, target, progress)
+
+    monkeypatch.setattr(Ualr, "update", note)
+    train(domains, tmp_path / "run", method="ualr", steps=3)
+    (record,) = RunFolder(tmp_path / "run").read_log()
+    assert record["lr"] == used[-1]
+    assert used[0] == pytest.approx(1e-4)
+
+
+def test_nothing_is_written_before_the_first_step(domains, tmp_path):
+    """Stopped before it, a run leaves an empty folder; the callback comes before the first file."""
+    assert train(domains, tmp_path / "none", stop_after(0))[-1] == Ended(0, 0.0, False)
+    assert not list((tmp_path / "none").iterdir())
+    folder, found = tmp_path / "run", []
+    folder.mkdir()
+    run = Run(TrainingSettings(method="isc", steps=2, **TINY), CPU, INFO, RunFolder(folder))
+    list(loop.train(run, *domains, on_first_step=lambda: found.append((run.step, list(folder.iterdir())))))
+    assert found == [(1, [])]
 
 
 def test_there_is_nothing_to_resume_without_a_state(domains, tmp_path):
@@ -175,25 +220,52 @@ def test_schedules_start_at_one_and_fall():
         assert schedule(1.0) == pytest.approx(1.0 if name == "constant" else 0.0)
 
 
+def test_a_state_of_another_method_is_refused(domains, tmp_path):
+    """The message says what does not fit, in one line."""
+    train(domains, tmp_path / "run", steps=1)
+    with pytest.raises(FileError, match=r"state.pt is not a state of this run .* --overwrite"):
+        train(domains, tmp_path / "run", steps=2, method="dann", resume=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": None}, "either as --steps or as --minutes"),
-        ({"minutes": 3.0}, "either as --steps or as --minutes"),
-        ({"steps": 0}, "longer than nothing"),
+        ({"minutes": 3.0}, "either as steps or as minutes"),
+        ({"steps": 0}, "steps must be from 1 to 1,000,000,000; got 0"),
+        ({"steps": None, "minutes": float("nan")}, "minutes must be from 0.001 to 1,000,000; got nan"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"workers": 10**22}, "workers must be from 1 to 256"),
+        ({"batch_size": 0}, "batch_size must be from 1"),
+        ({"batch_size": 10**22}, "batch_size must be from 1"),
         ({"schedule": "linear"}, "no schedule 'linear'; choose one of: poly, cosine, constant"),
-        ({"batch_size": 0}, "--batch-size must be at least 1"),
-        ({"patch": 100}, "--patch must be a multiple of 64"),
-        ({"patch": 0}, "--patch must be a multiple of 64"),
+        ({"patch": 100}, "patch must be a multiple of 64"),
+        ({"patch": 0}, "patch must be a multiple of 64"),
         ({"backbone": "vnet9"}, "no backbone 'vnet9'"),
         ({"method": "magic"}, "no method 'magic'"),
-        ({"histogram_matching": 1.5}, "--histogram-matching is a share"),
-        ({"ema_decay": 1.0}, "--ema must be"),
+        ({"histogram_matching": 1.5}, "histogram_matching must be from 0 to 1"),
+        ({"ema_decay": 1.0}, "ema_decay must be from 0"),
         ({"augmentation": "weak"}, "no augmentation 'weak'"),
         ({"assignments": {"consistancy": "1"}}, "no setting 'consistancy'"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_in_the_words_of_the_options(changes, message):
-    """Before anything is opened."""
+def test_settings_that_cannot_be_are_refused(changes, message):
+    """Each names the parameter, its range and the value."""
     with pytest.raises(InputError, match=message):
         TrainingSettings(**{"steps": 1, **TINY, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"spacing": float("nan")}, {"pixel": float("inf")}, {"target_stride": 0}, {"source_stride": -1}],
+)
+def test_lengths_and_strides_out_of_range_are_refused(changes):
+    """By the plan, before anything is opened."""
+    (name,) = changes
+    with pytest.raises(InputError, match=f"{name} must be from"):
+        Plan("target.tif", **changes)
+
+
+def test_a_run_takes_half_an_hour_unless_told_otherwise():
+    """Neither steps nor minutes: the default in minutes."""
+    assert TrainingSettings().minutes == DEFAULT_MINUTES
+    assert TrainingSettings(steps=3).minutes is None

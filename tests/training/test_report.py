@@ -12,16 +12,17 @@ from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.streaming import predict_sections
 from mitoda.models.weights import load_weights, save_weights
-from mitoda.training.domains import AdaptationPlan, Prepared
-from mitoda.training.loop import Finished
+from mitoda.training.domains import Prepared
+from mitoda.training.loop import Ended
 from mitoda.training.report import Check, Checks, check_result, neighbourhood, write_run_report
-from mitoda.training.settings import TrainingSettings
+from mitoda.training.run_folder import RunFolder
+from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import ArrayVolume
 from tests.fakes import compact_weights, recipe, tiny_network
 
 CPU = torch.device("cpu")
-PLAN = AdaptationPlan(
-    "source.tif", "target.tif", TrainingSettings(steps=3, assignments={"consistency": "0.2"})
+PLAN = Plan(
+    "target.tif", "source.tif", TrainingSettings(method="isc", steps=3, assignments={"consistency": "0.2"})
 )
 
 
@@ -112,7 +113,7 @@ def test_the_page_has_settings_geometry_curves_and_three_pictures(prepared, tmp_
         for s in (1, 2, 3)
     ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    arguments = PLAN, prepared, tmp_path, Finished(3, 1.0, True, tmp_path / "weights.safetensors"), CPU
+    arguments = PLAN, prepared, RunFolder(tmp_path), Ended(3, 1.0, True), CPU
     page = write_run_report(*arguments, checks=Checks(Check(0.0712, 0.9), None, 0.06)).read_text()
     for text in ("isc", "assignments.consistency", "50 nm", "stride", "section 4", "3 steps", "0.0712"):
         assert text in page
@@ -125,8 +126,8 @@ def test_the_page_of_a_run_that_began_from_weights_shows_what_changed(prepared, 
     """Three pictures, whose captions give both shares; a source that was not read is not named."""
     start = tmp_path / "start.safetensors"
     compact_weights(start, seed=0, pixel=(5.0, 5.0), spacing=50.0)
-    finished = Finished(3, 1.0, True, tmp_path / "weights.safetensors")
-    arguments = replace(prepared, start=start), tmp_path, finished, CPU
+    finished = Ended(3, 1.0, True)
+    arguments = replace(prepared, start=start), RunFolder(tmp_path), finished, CPU
     checks = Checks(Check(0.07, 0.9), Check(0.05, None), 0.06)
     page = write_run_report(PLAN, *arguments, checks=checks).read_text()
     assert page.count("data:image/png;base64") == 3

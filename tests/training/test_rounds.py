@@ -10,12 +10,15 @@ from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.methods import Arithmetic
 from mitoda.methods.mitoda import SelfTraining
 from mitoda.models.weights import WeightsInfo, load_weights
-from mitoda.training.loop import Finished, RoundBegun, StepsDone, adapt
+from mitoda.training import loop
+from mitoda.training.loop import Ended, RoundBegun, StepsDone
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
+from mitoda.training.state import Run
 from tests.fakes import compact_weights
 
 CPU = Arithmetic(torch.device("cpu"), bfloat16=False)
+INFO = WeightsInfo("compact", (5.0, 5.0), 50.0)
 
 
 class Stop:
@@ -45,15 +48,13 @@ def run(tmp_path, source_phantom, target_phantom):
         )
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        events = adapt(
-            settings,
+        state = Run(settings, CPU, INFO, RunFolder(folder), start=start)
+        if resume:
+            state.load()
+        events = loop.train(
+            state,
             LabelledPairs(source, 1, labels=labels),
             UnlabelledPairs(target, 5),
-            RunFolder(folder),
-            WeightsInfo("compact", (5.0, 5.0), 50.0),
-            CPU,
-            start=start,
-            resume=resume,
             should_stop=should_stop,
         )
         return folder, list(events)
@@ -71,7 +72,7 @@ def test_each_round_labels_the_target_anew(run):
     assert [record["round"] for record in logged if "round" in record] == [1, 2, 3]
     assert load_weights(folder / "weights.safetensors")[1].smoothing == 15.0
     last = events[-1]
-    assert isinstance(last, Finished)
+    assert isinstance(last, Ended)
     assert last.complete
 
 
@@ -79,18 +80,14 @@ def test_rounds_after_those_of_the_source_learn_from_the_target_alone(run, monke
     """Two steps on the source, two on both, four on the target alone; the log averages each loss over its own steps."""
     steps = []
 
-    def noting(name):
-        original = getattr(SelfTraining, name)
+    update = SelfTraining.update
 
-        def step(self, *batches_and_progress):
-            losses = original(self, *batches_and_progress)
-            steps.append({key: float(value) for key, value in losses.items()})
-            return losses
+    def note(self, *batches_and_progress):
+        losses = update(self, *batches_and_progress)
+        steps.append({key: float(value) for key, value in losses.items()})
+        return losses
 
-        return step
-
-    monkeypatch.setattr(SelfTraining, "update", noting("update"))
-    monkeypatch.setattr(SelfTraining, "update_alone", noting("update_alone"))
+    monkeypatch.setattr(SelfTraining, "update", note)
     _, events = run("short", source_rounds="1")
     assert ["first" in losses for losses in steps] == [True] * 4 + [False] * 4
     assert ["target_first" in losses for losses in steps] == [False] * 2 + [True] * 6
@@ -125,7 +122,8 @@ def test_without_a_source_the_first_round_begins_at_once(target_phantom, tmp_pat
 
     def events_of(method, assignments):
         settings = TrainingSettings(method=method, steps=4, patch=128, batch_size=1, assignments=assignments)
-        return list(adapt(settings, None, pairs, RunFolder(tmp_path), info, CPU, start=start))
+        state = Run(settings, CPU, info, RunFolder(tmp_path), start=start, source_free=True)
+        return list(loop.train(state, None, pairs))
 
     events = events_of("mitoda", {"rounds": "2"})
     begun = [event for event in events if isinstance(event, RoundBegun)]
@@ -133,23 +131,23 @@ def test_without_a_source_the_first_round_begins_at_once(target_phantom, tmp_pat
     losses = [event.losses for event in events if isinstance(event, StepsDone)]
     assert losses
     assert all(name.startswith("target_") for one in losses for name in one)
-    assert isinstance(events[-1], Finished)
-    with pytest.raises(ValueError, match="cannot learn without a source"):
+    assert isinstance(events[-1], Ended)
+    with pytest.raises(ValueError, match="without a source use the method"):
         events_of("isc", {})
 
 
 @pytest.mark.parametrize(
     ("foreground", "warning"),
     [
-        (0.0, "round 2 teaches next to nothing of the target as mitochondrion"),
-        (0.7, "round 2 teaches 70% of the target as mitochondrion, more than any tissue has"),
+        (0.0, "in round 2 almost nothing of the target is labelled as mitochondrion"),
+        (0.7, "in round 2 70% of the target is labelled as mitochondrion, more than in any tissue"),
     ],
 )
 def test_rounds_that_teach_nothing_or_a_flood_are_warned_of(foreground, warning):
     """The sentence says what to check; between the two there is none."""
     begun = RoundBegun(5, 2, foreground, 0.1, 0.3, 0.6)
     assert begun.warning.startswith(warning)
-    assert "check --voxel-size and --invert" in begun.warning
+    assert "check voxel size and contrast" in begun.warning
     assert replace(begun, foreground=0.06).warning == ""
 
 

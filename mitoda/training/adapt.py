@@ -1,0 +1,189 @@
+"""Adapt to a target: everything from a plan to weights, checks and a report, as a stream of events."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from mitoda.data.pairs import Pairs
+from mitoda.errors import InputError
+from mitoda.inference.voxel_size import search_voxel_size
+from mitoda.methods import Arithmetic
+from mitoda.models.device import choose_bfloat16, choose_device, describe_device
+from mitoda.models.model import load_model
+from mitoda.training.domains import Prepared, choose_start, open_domain, prepare
+from mitoda.training.loop import Ended, RoundBegun, Saved, StepsDone, train
+from mitoda.training.report import Checks, check_result, draw_curves, write_run_report
+from mitoda.training.run_folder import RunFolder
+from mitoda.training.settings import Plan
+from mitoda.training.state import Run
+
+
+@dataclass(frozen=True)
+class Started:
+    """Volumes are open and the network is built; training begins."""
+
+    plan: Plan
+    """As `run.json` will hold it."""
+    prepared: Prepared
+    device: str
+    bfloat16: bool
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to tell the person."""
+
+    text: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over; its weights are on disk unless it was stopped before its first step."""
+
+    step: int
+    seconds: float
+    complete: bool
+    weights: Path
+    checks: Checks | None
+    """Of a complete run."""
+    report: Path | None
+
+
+Event = Started | Notice | StepsDone | RoundBegun | Saved | Finished
+
+
+def adapt(
+    plan: Plan,
+    folder: Path | str,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train a network for a target, check it without labels and write a report.
+
+    Nothing happens until the events are iterated. The last one is `Finished`.
+
+    Parameters
+    ----------
+    plan : Plan
+        To resume: what `load_plan` read, perhaps extended.
+    folder : Path or str
+        Of the run; made where it is missing. It gets the files that `RunFolder` names.
+    device : str
+        See `choose_device`.
+    resume : bool
+        Continue the run in `folder` from its last checkpoint.
+    overwrite : bool
+        Replace an earlier run in `folder`, after the first step of the new one.
+    should_stop : callable
+        Asked before every step; True saves and ends the run.
+
+    Raises
+    ------
+    InputError, FileError
+        If the plan cannot be carried out, or the folder holds something else.
+    MitodaError
+        If training diverges.
+
+    Examples
+    --------
+    >>> for event in adapt(Plan("stack.tif"), "run"):  # doctest: +SKIP
+    ...     print(event)
+    """
+    run_folder = RunFolder(Path(folder))
+    if not resume:
+        run_folder.check_free(overwrite)
+    chosen = choose_device(device)
+    arithmetic = Arithmetic(chosen, choose_bfloat16(plan.precision, chosen))
+    if not resume:
+        plan = replace(plan, start=choose_start(plan))
+        found = _search_voxel_size(plan, chosen)
+        if found is not None:
+            plan, notice = found
+            yield notice
+    prepared = prepare(plan)
+    if (
+        not resume
+        and prepared.start is not None
+        and prepared.start.resolve().parent == run_folder.path.resolve()
+    ):
+        raise InputError(f"{folder} holds the weights to start from; give another folder for the new run")
+    run = Run(
+        plan.training,
+        arithmetic,
+        prepared.info,
+        run_folder,
+        start=prepared.start,
+        source_free=prepared.source is None,
+    )
+    if resume:
+        run.load()
+    yield Started(plan, prepared, describe_device(chosen), arithmetic.bfloat16)
+    for name, pairs in prepared.domains():
+        yield from _warnings(name, pairs, plan, prepared)
+
+    def claim_folder() -> None:
+        if not resume:
+            run_folder.path.mkdir(parents=True, exist_ok=True)
+            run_folder.remove_run()
+        plan.save(run_folder)
+
+    for event in train(
+        run, prepared.source, prepared.target, should_stop=should_stop, on_first_step=claim_folder
+    ):
+        if isinstance(event, Ended):
+            yield _finish(event, plan, prepared, run_folder, chosen)
+            return
+        if isinstance(event, Saved):
+            draw_curves(run_folder)
+        yield event
+
+
+def _search_voxel_size(plan: Plan, device: torch.device) -> tuple[Plan, Notice] | None:
+    """Search the target's voxel size with the weights to start from, if neither plan nor metadata have it."""
+    if plan.start is None or plan.target_voxel_size is not None:
+        return None
+    target = open_domain(plan.target, labelled=False, invert=plan.invert_target, dest=plan.dest).volume
+    if target.voxel_size is not None:
+        return None
+    model = load_model(plan.start, device, plan.precision)
+    found = search_voxel_size(model.network, model.info, target, device, bfloat16=model.bfloat16)
+    return replace(plan, target_voxel_size=found.voxel_size), Notice(found.sentence)
+
+
+def _warnings(name: str, pairs: Pairs, plan: Plan, prepared: Prepared) -> Iterator[Notice]:
+    """Warn about sections smaller than a patch, and pairs that are not as far apart as the geometry."""
+    rows, columns = (side / factor for side, factor in zip(pairs.volume.shape[1:], pairs.scale, strict=True))
+    if min(rows, columns) < plan.training.patch:
+        yield Notice(
+            f"sections of the {name} are {rows:.0f} × {columns:.0f} working pixels, smaller than a patch of "
+            f"{plan.training.patch}; they are mirrored at their edges. A smaller --patch trains faster",
+            is_warning=True,
+        )
+    spacing = prepared.info.spacing
+    if pairs.stride == 0:
+        yield Notice(
+            f"the {name} is a single section, paired with itself; it has no neighbours to learn from",
+            is_warning=True,
+        )
+    elif pairs.volume.voxel_size is not None:
+        apart = pairs.stride * pairs.volume.voxel_size[0]
+        if not 0.5 <= apart / spacing <= 2:
+            yield Notice(f"pairs of the {name} are {apart:g} nm apart, not {spacing:g} nm", is_warning=True)
+
+
+def _finish(
+    ended: Ended, plan: Plan, prepared: Prepared, folder: RunFolder, device: torch.device
+) -> Finished:
+    """Check the result and write the report; without a step there is nothing to write."""
+    checks, report = None, None
+    if ended.complete:
+        checks = check_result(plan, prepared, folder.weights, device)
+    if ended.step > 0:
+        report = write_run_report(plan, prepared, folder, ended, device, checks)
+    return Finished(ended.step, ended.seconds, ended.complete, folder.weights, checks, report)
