@@ -1,1 +1,1 @@
-"""TODO training"""
+"""Training: from a plan to adapted weights, checks and a report."""
