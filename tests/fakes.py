@@ -1,7 +1,7 @@
 """Stand-ins that force a property: networks small or local enough to reason about, volumes that count or refuse."""
 
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mitoda.models.backbones import BACKBONES, Backbone, build_network
+from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork, PairOutput, SectionFeatures, Widths
 from mitoda.models.weights import WeightsInfo, save_weights
 from mitoda.volumes import Volume
@@ -42,6 +43,7 @@ class LocalNetwork(nn.Module):
 
     grid = 1
     multiple = 16
+    joined = True
 
     def encode(self, section: Tensor) -> SectionFeatures:
         """The grey values themselves."""
@@ -52,6 +54,25 @@ class LocalNetwork(nn.Module):
         a, b = first.fine, second.fine
         logits = [torch.cat([torch.zeros_like(a), x], dim=1) for x in (2 * a + b, 2 * b - a)]
         return PairOutput(logits[0], logits[1], None, a, (a, b), (a, b))
+
+
+@dataclass(frozen=True)
+class FakeModel(Model):
+    """A model whose backbone is that of a fake network."""
+
+    fake_backbone: Backbone = field(default_factory=recipe)
+
+    @property
+    def backbone(self) -> Backbone:
+        """Not that of `info`."""
+        return self.fake_backbone
+
+
+def model_of(
+    network: nn.Module, pixel: tuple[float, float], spacing: float, backbone: Backbone | None = None
+) -> Model:
+    """A fake network as a model, for these pixels and pairs."""
+    return FakeModel(network, WeightsInfo("fake", pixel, spacing), fake_backbone=backbone or recipe())
 
 
 class CountingVolume:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from mitoda.data.geometry import Geometry
-from mitoda.inference.predictor import InferenceSettings, SectionPredictor
-from mitoda.inference.streaming import predict_sections
-from mitoda.models.backbones import backbone_named, build_network
-from mitoda.models.weights import find_weights, load_weights
+from mitoda.inference.predictor import SectionPredictor
+from mitoda.inference.settings import PredictionSettings
+from mitoda.inference.streaming import predict
+from mitoda.models.backbones import build_network
+from mitoda.models.model import Model, load_model
+from mitoda.models.weights import WeightsInfo
 from mitoda.synthetic import SOURCE, TARGET, draw_phantom
 from mitoda.training.adapt import Finished, adapt
 from mitoda.training.loop import StepsDone
@@ -24,13 +25,12 @@ pytestmark = [
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def predict(volume: ArrayVolume, settings: InferenceSettings, device: torch.device) -> np.ndarray:
-    """All sections by the bundled weights."""
-    network, info = load_weights(find_weights("default"))
-    geometry = Geometry(info.pixel, info.spacing)
-    return np.stack(
-        list(predict_sections(network, backbone_named(info.backbone), geometry, volume, settings, device))
-    )
+def predict_all(
+    volume: ArrayVolume, device: torch.device, precision: str = "float32", **settings: object
+) -> np.ndarray:
+    """All sections by the default weights, without smoothing."""
+    model = load_model(device=device, precision=precision)
+    return np.stack(list(predict(volume, model, PredictionSettings(smoothing=0.0, **settings))))
 
 
 def drawn_target() -> ArrayVolume:
@@ -44,27 +44,24 @@ def drawn_target() -> ArrayVolume:
 def test_a_card_gives_what_the_processor_gives(bfloat16, mean, batch):
     """Probabilities of the bundled weights, in both types and in batches of any size."""
     volume = drawn_target()
-    expected = predict(volume, InferenceSettings(), CPU)
-    found = predict(volume, InferenceSettings(bfloat16=bfloat16, batch_size=batch), CUDA)
+    expected = predict_all(volume, CPU)
+    found = predict_all(volume, CUDA, "bfloat16" if bfloat16 else "float32", batch_size=batch)
     assert np.abs(found - expected).mean() < mean
 
 
 def test_compiled_for_a_card_it_gives_the_same():
     """`--compile` changes the speed only."""
     volume = drawn_target()
-    plain = predict(volume, InferenceSettings(), CUDA)
-    assert np.abs(predict(volume, InferenceSettings(compiled=True), CUDA) - plain).mean() < 1e-3
+    plain = predict_all(volume, CUDA)
+    assert np.abs(predict_all(volume, CUDA, compiled=True) - plain).mean() < 1e-3
 
 
 def test_the_batch_is_sized_to_the_memory_that_is_free():
     """More than one small pair fits; with nearly all memory taken only one does."""
-    network, backbone = build_network("compact"), backbone_named("compact")
+    model = Model(build_network("compact"), WeightsInfo("compact", (5.0, 5.0), 50.0), CUDA, bfloat16=True)
 
     def fitting(side: int) -> int:
-        predictor = SectionPredictor(
-            network, backbone, (side, side), (1.0, 1.0), InferenceSettings(bfloat16=True), CUDA
-        )
-        return predictor.batch_size
+        return SectionPredictor(model, (side, side), (1.0, 1.0)).batch_size
 
     assert fitting(512) > 1
     free, _ = torch.cuda.mem_get_info()

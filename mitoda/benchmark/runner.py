@@ -5,7 +5,6 @@ OUT/<task>/<method>-seed<k>/   the run folder of an entry, see `mitoda adapt`, w
     score.json                 scores of the last weights; written last: with it the entry is finished
 """
 
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,15 +14,12 @@ import torch
 
 from mitoda.benchmark.table import Checkpoint, NamedScores, Result
 from mitoda.benchmark.tasks import BenchSettings, HeldOut, Task, open_held_out, plan_training, why_not
-from mitoda.data.geometry import component_limit
 from mitoda.errors import InputError, MitodaError
 from mitoda.evaluation.metrics import rank_mask, rank_section
 from mitoda.evaluation.scoring import ScoredSection, summarise
-from mitoda.inference.predictor import InferenceSettings
-from mitoda.inference.self_consistency import foreground_share, selection_scores
-from mitoda.inference.streaming import check_volume, predict_sections
+from mitoda.inference.segment import predict_masks
+from mitoda.inference.self_consistency import consistency_scores, foreground_share
 from mitoda.models.model import Model, load_model
-from mitoda.postprocessing.mask import MaskFinalizer
 from mitoda.training import adapt as training
 from mitoda.training.domains import Prepared, prepare
 from mitoda.training.run_folder import RunFolder
@@ -234,13 +230,8 @@ def _score(
         for section in score_sections(model, held_out):
             scored.append(section)
             yield ScoringSection(entry, info.steps, section.section, held_out.volume.shape[0])
-        selection = entry.logged_selection().get(info.steps) or selection_scores(
-            model.network,
-            model.backbone,
-            prepared.target,
-            device,
-            source_foreground=foreground_share(prepared.source),
-            bfloat16=model.bfloat16,
+        selection = entry.logged_selection().get(info.steps) or consistency_scores(
+            model, prepared.target, source_foreground=foreground_share(prepared.source)
         )
         content = {
             "task": task.name,
@@ -259,30 +250,20 @@ def _score(
 def score_sections(model: Model, held_out: HeldOut) -> Iterator[ScoredSection]:
     """Yield the score of each section, of the mask that `mitoda segment` writes by default; no file is written.
 
-    Average precision is of the probabilities. Sections wait, compressed, until the last one is predicted, because a
-    component may end there.
+    Average precision is of the probabilities.
     """
-    info, volume = model.info, held_out.volume
-    settings = InferenceSettings(smoothing=info.smoothing, bfloat16=model.bfloat16)
-    predicted = predict_sections(
-        model.network, model.backbone, model.geometry, volume, settings, model.device
-    )
-    voxel_size = check_volume(volume)
-    smallest = component_limit(info.smallest, voxel_size, volume.shape[0])
-    finalizer = MaskFinalizer(info.threshold, smallest, info.snap, voxel_size)
-    packed: list[tuple[bytes, ScoredSection]] = []
-    for section, probability in enumerate(predicted):
-        pending = finalizer.pending(probability)
-        finalizer.add(pending, volume.read(section) if finalizer.needs_images else None)
+    scored: list[ScoredSection] = []
+
+    def rank(section: int, probability: np.ndarray) -> None:
         label, seen = _label_of(held_out, section)
-        score, ranking = rank_section(probability[seen], label[seen], info.threshold, "probability")
-        packed.append((zlib.compress(pending.tobytes(), 1), ScoredSection(section, score, ranking)))
-    for content, scored in packed:
-        pending = np.frombuffer(zlib.decompress(content), np.uint8).reshape(volume.shape[1:])
-        mask = finalizer.finalize(scored.section, pending)
-        label, seen = _label_of(held_out, scored.section)
+        score, ranking = rank_section(probability[seen], label[seen], model.info.threshold, "probability")
+        scored.append(ScoredSection(section, score, ranking))
+
+    for section, mask in enumerate(predict_masks(held_out.volume, model, observe=rank)):
+        label, seen = _label_of(held_out, section)
         at_threshold, _ = rank_mask(mask[seen], label[seen] != 0)
-        yield replace(scored, score=replace(scored.score, confusion=at_threshold.confusion))
+        one = scored[section]
+        yield replace(one, score=replace(one.score, confusion=at_threshold.confusion))
 
 
 def _label_of(held_out: HeldOut, section: int) -> tuple[np.ndarray, np.ndarray]:

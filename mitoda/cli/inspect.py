@@ -1,19 +1,24 @@
 """`mitoda inspect`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mitoda.cli.options import DestOption
 from mitoda.cli.terminal import stdout
 
+if TYPE_CHECKING:
+    from mitoda.volumes import Volume, VoxelSize
+
+InputArgument = Annotated[
+    str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")
+]
+
 
 def inspect(
-    volume: Annotated[
-        str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")
-    ],
+    volume: InputArgument,
     axes: Annotated[
-        str | None, typer.Option(help="Axes as stored, e.g. ZYX; overrules the metadata.")
+        str | None, typer.Option(help="Axes as stored, e.g. ZYX; overrides the metadata.")
     ] = None,
     dest: DestOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -21,8 +26,7 @@ def inspect(
     """Show how mitoda reads a stack: shape, type, voxel size, grey values, contrast."""
     import json
 
-    from mitoda.cli.segment import open_input
-    from mitoda.inference.inspection import inspect_volume
+    from mitoda.inference.checks import inspect_volume
 
     found = inspect_volume(open_input(volume, None, axes, False, dest))
     if as_json:
@@ -30,3 +34,16 @@ def inspect(
         return
     for name, value in found.items():
         stdout.print(f"{name:22} {value}", markup=False)
+
+
+def open_input(
+    volume: str, voxel_size: "VoxelSize | None", axes: str | None, invert: bool, dest: str | None
+) -> "Volume":
+    """Open a stack by path, or by the name of a fetched data set."""
+    from mitoda.datasets import is_dataset_spec, resolve
+    from mitoda.volumes import open_volume
+
+    if is_dataset_spec(volume):
+        split = resolve(volume, dest)
+        return open_volume(split.volume, voxel_size=voxel_size or split.voxel_size, axes=axes, invert=invert)
+    return open_volume(volume, voxel_size=voxel_size, axes=axes, invert=invert)

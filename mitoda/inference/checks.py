@@ -1,6 +1,7 @@
-"""Whether a stack and its mask look as they should: what a person should know before trusting them."""
+"""Whether a stack and its mask look as they should."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -8,21 +9,29 @@ from scipy import ndimage
 from mitoda.data.geometry import Geometry
 from mitoda.volumes import Volume, VoxelSize
 
+ASSUMED_PIXEL_NM = 5.0
+"""To check the contrast of a stack without a voxel size."""
+SMALLEST_PIXEL_NM = 0.5
+"""Smaller pixels are taken for this size when the contrast is checked: a wider blur would take minutes."""
 
-def contrast_looks_inverted(section: np.ndarray, pixel: float) -> bool:
-    """Tell whether thin structures are bright on dark, where electron micrographs of stained tissue have them dark.
 
-    Looks at the skewness of a difference of Gaussians (σ = 10 and 40 nm): membranes and cristae, dark and thin, give it
-    a long negative tail. Measured: VNC III −0.31 to −0.25, Lucchi −0.21 to −0.12; inverted, with the other sign.
+def contrast_looks_inverted(section: np.ndarray, pixel_nm: float) -> bool:
+    """Whether thin structures are bright, which are dark in electron micrographs of stained tissue.
+
+    Membranes and cristae, dark and thin, make the skewness of a difference of Gaussians (σ = 10 and 40 nm) negative.
+    Measured: VNC III −0.31 to −0.25, Lucchi −0.21 to −0.12; inverted, with the other sign.
 
     Parameters
     ----------
     section : ndarray, shape (rows, columns)
-    pixel : float
-        Its size in nanometres.
+    pixel_nm : float
+        Pixel size.
     """
-    values = section.astype(np.float32)
-    thin = ndimage.gaussian_filter(values, 10 / pixel) - ndimage.gaussian_filter(values, 40 / pixel)
+    # Hot and dead pixels are thin and bright or dark too.
+    low, high = np.percentile(section[::4, ::4], (0.2, 99.8))
+    values = section.astype(np.float32).clip(low, high)
+    pixel_nm = max(pixel_nm, SMALLEST_PIXEL_NM)
+    thin = ndimage.gaussian_filter(values, 10 / pixel_nm) - ndimage.gaussian_filter(values, 40 / pixel_nm)
     thin -= thin.mean()
     deviation = float(thin.std())
     return deviation > 0 and float((thin**3).mean()) / deviation**3 > 0.05
@@ -31,12 +40,14 @@ def contrast_looks_inverted(section: np.ndarray, pixel: float) -> bool:
 def mask_warnings(
     volume: Volume, voxel_size: VoxelSize, geometry: Geometry, found: float, left: float
 ) -> Iterator[str]:
-    """What a person should know about the mask before trusting it; shares before and after dropping the small."""
+    """Warn about a stack and its mask; `found` and `left` are its foreground before and after removing components."""
     sections = volume.shape[0]
-    section = volume.read(sections // 2)
-    if section.min() == section.max():
-        yield f"section {sections // 2} is constant (all its pixels are {section.flat[0]}): there is nothing to see"
-    elif contrast_looks_inverted(section, voxel_size[1]):
+    looked_at = {k: volume.read(k) for k in _three(sections)}
+    constant = {k: section.flat[0] for k, section in looked_at.items() if section.min() == section.max()}
+    for k, value in constant.items():
+        yield f"section {k} is constant (all its pixels are {value})"
+    middle = sections // 2
+    if middle not in constant and contrast_looks_inverted(looked_at[middle], voxel_size[1]):
         yield "the contrast looks inverted (thin structures bright on dark); if membranes are bright, give --invert"
     if found == 0:
         yield (
@@ -49,9 +60,40 @@ def mask_warnings(
         yield f"{left:.0%} of the volume is foreground, more than any tissue has; check --voxel-size and --invert"
     apart = geometry.stride(voxel_size, sections) * voxel_size[0]
     if sections == 1:
-        yield "a single section is paired with itself, so no neighbour helps to predict it"
+        yield "the volume is a single section, which is paired with itself: no neighbour helps to predict it"
     elif not 0.5 <= apart / geometry.spacing <= 2:
         yield (
-            f"pairs are {apart:g} nm apart here, and were {geometry.spacing:g} nm when the network learnt; "
-            "its masks may be worse than they could be"
+            f"the sections of a pair are {apart:g} nm apart here and were {geometry.spacing:g} nm apart in training; "
+            "the mask may be less accurate"
         )
+
+
+def inspect_volume(volume: Volume) -> dict[str, Any]:
+    """Describe a volume from its first, middle and last section.
+
+    Returns
+    -------
+    dict
+        name, sections, rows, columns, dtype, voxel_size_nm (or None), grey values (least, median, greatest) and
+        whether the contrast of any of them looks inverted.
+    """
+    sections, rows, columns = volume.shape
+    looked_at = np.stack([volume.read(k) for k in _three(sections)])
+    pixel_nm = volume.voxel_size[1] if volume.voxel_size else ASSUMED_PIXEL_NM
+    return {
+        "name": volume.name,
+        "sections": sections,
+        "rows": rows,
+        "columns": columns,
+        "dtype": str(volume.dtype),
+        "voxel_size_nm": list(volume.voxel_size) if volume.voxel_size else None,
+        "least_grey_value": float(looked_at.min()),
+        "median_grey_value": float(np.median(looked_at)),
+        "greatest_grey_value": float(looked_at.max()),
+        "contrast_looks_inverted": any(contrast_looks_inverted(section, pixel_nm) for section in looked_at),
+    }
+
+
+def _three(sections: int) -> list[int]:
+    """First, middle and last section."""
+    return sorted({0, sections // 2, sections - 1})

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
@@ -11,45 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mitoda.errors import InputError
+from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.tiling import Tiling, blend_window, plan_tiles
-from mitoda.models.backbones import Backbone
+from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork, PairOutput, SectionFeatures
 
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class InferenceSettings:
-    """How a volume is predicted."""
-
-    tile: tuple[int, int] | None = None
-    """Rows and columns in working pixels; None takes whole sections where they fit the backbone's limit."""
-    overlap: int = 128
-    """Pixels that neighbouring tiles share."""
-    flips: bool = False
-    """Average over four mirrored views of each pair (test-time augmentation)."""
-    bfloat16: bool = False
-    smoothing: float = 0.0
-    """Standard deviation of a Gaussian along the sections, in nanometres; it fades out where sections are thicker."""
-    batch_size: int | None = None
-    """Pairs (tiles, views) that go through the network together; None is what fits, on a CPU one, which fills it."""
-    compiled: bool = False
-    """Let `torch.compile` fuse the network's layers: fewer launches, after a minute of compiling."""
-
-    def __post_init__(self) -> None:
-        if self.tile is not None and min(self.tile) < 1:
-            raise InputError(f"--tile is rows and columns in pixels, each at least 1; got {self.tile}")
-        if self.smoothing < 0:
-            raise InputError(f"--smooth is a length in nanometres, 0 or more; got {self.smoothing}")
-        if self.overlap < 0:
-            raise InputError(f"--overlap is a number of pixels, 0 or more; got {self.overlap}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"--batch-size is a number of pairs, at least 1; got {self.batch_size}")
-
-
 def normalise_section(section: np.ndarray, kind: str) -> np.ndarray:
-    """Bring one section to what the network wants, float32; see `networks.Backbone.normalisation`.
+    """Bring one section to what the network wants, float32; see `Backbone.normalisation`.
 
     A constant section becomes zeros.
     """
@@ -62,12 +32,12 @@ def normalise_section(section: np.ndarray, kind: str) -> np.ndarray:
 
 
 class Piece(NamedTuple):
-    """One view of one tile of one pair, on its way through the network."""
+    """One view of one tile of one pair."""
 
     pair: int
-    """Place of its pair among those predicted together."""
+    """Index of its pair among those predicted together."""
     tile: int
-    """Number of its tile."""
+    """Index of its tile."""
     view: tuple[int, ...]
     """Axes along which it is mirrored."""
     first: SectionFeatures
@@ -79,32 +49,28 @@ class SectionPredictor:
 
     Parameters
     ----------
-    network : PairNetwork
-        Left as it is; what computes is a copy in evaluation mode, in bfloat16 where that is asked for.
-    backbone : Backbone
-        Its recipe.
+    model : Model
+        Stays as it is; a copy of its network computes.
     shape : (int, int)
-        Rows and columns of a section as it comes.
+        Rows and columns of a section.
     scale : (float, float)
         Section pixels per working pixel.
-    settings : InferenceSettings
-    device : torch.device
+    settings : PredictionSettings
     """
 
     def __init__(
         self,
-        network: PairNetwork,
-        backbone: Backbone,
+        model: Model,
         shape: tuple[int, int],
         scale: tuple[float, float],
-        settings: InferenceSettings,
-        device: torch.device,
+        settings: PredictionSettings = PredictionSettings(),
     ) -> None:
-        self.network = for_inference(network, settings.bfloat16, device)
-        self.backbone = backbone
+        self.network = for_inference(model.network, model.bfloat16, model.device)
+        self.backbone = model.backbone
+        self.bfloat16 = model.bfloat16
         self.shape = shape
         self.settings = settings
-        self.device = device
+        self.device = model.device
         rows, columns = (max(1, round(size / factor)) for size, factor in zip(shape, scale, strict=True))
         self.working = (rows, columns)
         self.tiling = self._plan_tiles()
@@ -172,7 +138,7 @@ class SectionPredictor:
 
     @torch.inference_mode()
     def encode(self, sections: Sequence[Tensor]) -> list[list[SectionFeatures]]:
-        """Encode every view of every tile of prepared sections; of each section its pieces, tile by tile."""
+        """Encode every view of every tile of prepared sections; return the pieces of each section, tile by tile."""
         rows, columns = self.tiling.tile
         crops = [
             section[..., row : row + rows, column : column + columns]
@@ -226,7 +192,7 @@ class SectionPredictor:
         torch.cuda.reset_peak_memory_stats(self.device)
         try:
             self._try_out()
-        except torch.cuda.OutOfMemoryError:  # the run itself answers it, with smaller tiles
+        except torch.cuda.OutOfMemoryError:  # the run itself then takes smaller tiles
             return 1
         each = torch.cuda.max_memory_allocated(self.device) - before
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -239,7 +205,7 @@ class SectionPredictor:
         self.decode([(features, features)])
 
     def compile(self, announce: Callable[[str], None]) -> None:
-        """Compile the network and try it; where that fails, say so and go on without."""
+        """Compile the network and try it; where that fails, announce it and continue without."""
         plain = self.encode_batch, self.decode_batch
         try:
             self.encode_batch = cast(Callable[..., SectionFeatures], torch.compile(plain[0], dynamic=False))
@@ -248,7 +214,7 @@ class SectionPredictor:
         except Exception as error:  # noqa: BLE001 (whatever a compiler may raise)
             self.encode_batch, self.decode_batch = plain
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            announce(f"--compile failed and is left out, which changes the speed only ({reason})")
+            announce(f"torch.compile failed; the run continues uncompiled, which is slower ({reason})")
 
     @torch.inference_mode()
     def finish(self, probability: Tensor) -> Callable[[], np.ndarray]:
@@ -266,12 +232,12 @@ class SectionPredictor:
         full = full[..., : self.working[0], : self.working[1]]
         if self.working != self.shape:
             full = F.interpolate(full, self.shape, mode="bilinear", antialias=True)
-        full = full.clamp(0, 1)  # weights that sum to 1 but for rounding: 1.0000001 is no probability
+        full = full.clamp(0, 1)  # rounding of weights can give 1.0000001
         if self.device.type != "cuda":
             return full[0, 0].cpu().numpy
         host = torch.empty(self.shape, pin_memory=True)
         host.copy_(full[0, 0], non_blocking=True)
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record()
 
         def wait() -> np.ndarray:
@@ -281,11 +247,11 @@ class SectionPredictor:
         return wait
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.settings.bfloat16 and self.device.type != "cpu"
+        enabled = self.bfloat16 and self.device.type != "cpu"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _cast(self, sections: Tensor) -> Tensor:
-        return sections.bfloat16() if self.settings.bfloat16 and self.device.type == "cpu" else sections
+        return sections.bfloat16() if self.bfloat16 and self.device.type == "cpu" else sections
 
 
 def for_inference(network: PairNetwork, bfloat16: bool, device: torch.device) -> PairNetwork:

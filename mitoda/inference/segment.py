@@ -1,34 +1,34 @@
-"""Segment a volume into files: threshold, small components, writing behind the computation, resuming."""
+"""Segment a volume: into masks section by section, or into files, in one pass or two, with resuming."""
 
+import copy
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
+import tifffile
 
-from mitoda.data.geometry import Geometry
 from mitoda.errors import FileError
 from mitoda.inference.checks import mask_warnings
-from mitoda.inference.segment_settings import SegmentationSettings, check_outputs
-from mitoda.inference.streaming import check_volume, predict_sections
-from mitoda.models.backbones import backbone_named
-from mitoda.models.pair_networks import PairNetwork
-from mitoda.models.weights import WeightsInfo
+from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
+from mitoda.inference.streaming import known_voxel_size, predict
+from mitoda.inference.voxel_size import VoxelSizeFound, search_voxel_size
+from mitoda.models.model import Model
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
 from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
 from mitoda.volumes.files import partial_path
 from mitoda.volumes.writer import previous_path
 
-NO_RING = (
-    "no dark membrane stands out around what was found, so boundaries were left where the network puts them "
-    "(--no-snap does so without looking)"
+NO_MEMBRANES = (
+    "no dark membrane stands out around the mitochondria found, so their boundaries were not moved "
+    "(--no-snap turns snapping off)"
 )
 
 
@@ -39,16 +39,23 @@ class SectionDone:
     section: int
     sections: int
     foreground: float
-    """Share of its pixels that is mitochondrion, before small components are dropped."""
+    """Share of its pixels that is mitochondrion, before small components are removed."""
     resumed: bool
-    """It was there from an interrupted run."""
+    """It is taken from an interrupted run."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something had to be changed on the way; the person should know."""
+    """A warning: something had to be changed during the run."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class AlreadyComplete:
+    """The run to resume is complete; nothing was computed."""
+
+    output: Path
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,106 @@ class Segmented:
     warnings: tuple[str, ...]
 
 
-def run_identity(
-    info: WeightsInfo, network: PairNetwork, volume: Volume, settings: SegmentationSettings
-) -> str:
-    """Fingerprint of all that decides the result, so that a run is resumed only as what it was.
+Event = VoxelSizeFound | Resolved | SectionDone | Notice | AlreadyComplete | Segmented
+
+
+def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generator[Event, None, None]:
+    """Segment a volume into files, and yield events; the last is `Segmented` or `AlreadyComplete`.
+
+    Files appear under their names only when complete. An interrupted run leaves what it has in `.partial` files, and
+    continues from them with `settings.resume`.
+
+    Parameters
+    ----------
+    volume : Volume
+        If its voxel size is unknown it is searched (`VoxelSizeFound`), and not written into the files.
+    model : Model
+    settings : SegmentSettings
+        What is None is taken from the weights; `Resolved` has the values in use.
+
+    Raises
+    ------
+    InputError, FileError
+        If the volume, the files or the run to resume are not as they must be.
+
+    Examples
+    --------
+    >>> from mitoda.models.model import load_model
+    >>> from mitoda.volumes import open_volume
+    >>> for event in segment(  # doctest: +SKIP
+    ...     open_volume("stack.tif"), load_model("general"), SegmentSettings(output="mask.tif")
+    ... ):
+    ...     print(event)
+    """
+    began = time.monotonic()
+    settings.check_paths()
+    calibration = volume.voxel_size
+    if calibration is None:
+        found = search_voxel_size(volume, model)
+        yield found
+        volume = copy.copy(volume)
+        volume.voxel_size = found.voxel_size
+    voxel_size = known_voxel_size(volume)
+    resolved = resolve(settings, model.info, voxel_size, volume.shape[0])
+    yield resolved
+    job = _Job(volume, model, settings, resolved, calibration)
+    if job.is_complete:
+        job.first_pass.unlink(missing_ok=True) if resolved.two_passes else None
+        yield AlreadyComplete(Path(settings.output))
+        return
+    job.check_leftovers()
+    yield from job.predict()
+    left = job.finalize() if resolved.two_passes else job.foreground
+    voxels = float(np.prod(volume.shape))
+    yield Segmented(
+        sections=volume.shape[0],
+        foreground=left / voxels,
+        seconds=time.monotonic() - began,
+        stride=model.geometry.stride(voxel_size, volume.shape[0]),
+        warnings=(
+            *mask_warnings(volume, voxel_size, model.geometry, job.foreground / voxels, left / voxels),
+            *((NO_MEMBRANES,) if job.foreground and job.finalizer.found_no_membranes else ()),
+        ),
+    )
+
+
+def predict_masks(
+    volume: Volume,
+    model: Model,
+    settings: MaskSettings = MaskSettings(),
+    observe: Callable[[int, np.ndarray], None] = lambda section, probability: None,
+) -> Iterator[np.ndarray]:
+    """Yield the mask of each section that `segment` would write, bool, without files.
+
+    The first mask comes once the whole volume is predicted; until then sections are kept compressed in memory.
+
+    Parameters
+    ----------
+    observe : callable
+        Is given the number of each section and its probabilities, float32, as they are predicted.
+    """
+    sections, *shape = volume.shape
+    voxel_size = known_voxel_size(volume)
+    finalizer = make_finalizer(settings, resolve(settings, model.info, voxel_size, sections), voxel_size)
+    packed: list[bytes] = []
+    for section, probability in enumerate(predict(volume, model, settings)):
+        observe(section, probability)
+        pending = finalizer.pending(probability)
+        finalizer.add(pending, volume.read(section) if finalizer.needs_images else None)
+        packed.append(zlib.compress(pending.tobytes(), 1))
+    for section, content in enumerate(packed):
+        yield finalizer.finalize(section, np.frombuffer(zlib.decompress(content), np.uint8).reshape(shape))
+
+
+def make_finalizer(
+    settings: MaskSettings, resolved: Resolved, voxel_size: tuple[float, float, float]
+) -> MaskFinalizer:
+    """What turns the probabilities of a stack into its mask."""
+    return MaskFinalizer(resolved.threshold, resolved.min_size, resolved.snap, voxel_size, settings.boundary)
+
+
+def run_identity(volume: Volume, model: Model, settings: SegmentSettings, resolved: Resolved) -> str:
+    """Fingerprint of all that decides the first pass, so that a run is continued only as what it was.
 
     The first and the last section stand for the volume: they tell a changed file, other axes and inverted contrast.
     """
@@ -75,57 +178,30 @@ def run_identity(
     for section in sorted({0, volume.shape[0] - 1}):
         content.update(np.ascontiguousarray(volume.read(section)).tobytes())
     weights = hashlib.sha256()
-    for tensor in network.state_dict().values():
+    for tensor in model.network.state_dict().values():
         weights.update(tensor.cpu().numpy().tobytes())
     decisive = {
         "volume": [content.hexdigest(), volume.shape, str(volume.dtype), volume.voxel_size],
         "weights": weights.hexdigest(),
-        "info": [info.backbone, info.pixel, info.spacing],
-        "inference": asdict(replace(settings.inference, batch_size=None, compiled=False)),  # speed only
-        "threshold": settings.threshold,
-        "mask_value": settings.mask_value,
-        "boundary": settings.boundary,
-        "snap": settings.snap,
+        "info": [model.info.backbone, model.info.pixel, model.info.spacing, model.bfloat16],
+        "prediction": [settings.tile, settings.overlap, settings.flips, resolved.smoothing],
+        "mask": [resolved.threshold, resolved.snap, settings.boundary, settings.mask_value],
     }
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(decisive)
 
 
-def segment_volume(
-    network: PairNetwork,
-    info: WeightsInfo,
-    volume: Volume,
-    settings: SegmentationSettings,
-    device: torch.device,
-) -> Generator[SectionDone | Notice | Segmented, None, None]:
-    """Predict a volume, write its mask (and probability map), and yield the progress; `Segmented` comes last.
+def fingerprint(content: object) -> str:
+    """Short hash of what JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    Files appear under their names only when complete. Interrupted, the run leaves what it has in `.partial` files and
-    `settings.resume` goes on from them.
 
-    Raises
-    ------
-    InputError, FileError
-        If the volume, the output or what is to be resumed is not as it must be.
-    """
-    began = time.monotonic()
-    check_outputs(settings)
-    voxel_size = check_volume(volume)
-    geometry = Geometry(info.pixel, info.spacing)
-    job = _Job(network, info, volume, settings, geometry, device)
-    job.check_left_over()
-    yield from job.take_first_pass() if job.first_pass_is_done else job.predict()
-    left = job.second_pass() if settings.two_passes else job.foreground
-    voxels = float(np.prod(volume.shape))
-    yield Segmented(
-        sections=volume.shape[0],
-        foreground=left / voxels,
-        seconds=time.monotonic() - began,
-        stride=geometry.stride(voxel_size, volume.shape[0]),
-        warnings=(
-            *mask_warnings(volume, voxel_size, geometry, job.foreground / voxels, left / voxels),
-            *((NO_RING,) if job.foreground and job.finishing.found_no_membranes else ()),
-        ),
-    )
+def has_identity(path: Path, identity: str) -> bool:
+    """Whether a TIFF file was written by the run of this identity."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return identity in tiff.pages.first.software
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 class _Job:
@@ -133,176 +209,147 @@ class _Job:
 
     def __init__(
         self,
-        network: PairNetwork,
-        info: WeightsInfo,
         volume: Volume,
-        settings: SegmentationSettings,
-        geometry: Geometry,
-        device: torch.device,
+        model: Model,
+        settings: SegmentSettings,
+        resolved: Resolved,
+        calibration: tuple[float, float, float] | None,
     ) -> None:
-        self.network = network
-        self.info = info
         self.volume = volume
+        self.model = model
         self.settings = settings
-        self.geometry = geometry
-        self.device = device
-        self.identity = run_identity(info, network, volume, settings)
-        self.finishing = MaskFinalizer(
-            settings.threshold, settings.min_size, settings.snap, check_volume(volume), settings.boundary
-        )
+        self.two_passes = resolved.two_passes
+        self.calibration = calibration
+        """Voxel size written into the files."""
+        self.identity = run_identity(volume, model, settings, resolved)
+        self.finalizer = make_finalizer(settings, resolved, known_voxel_size(volume))
         self.foreground = 0
-        self.notices: list[str] = []
+        self._notices: list[str] = []
         self._write_failed = False
-        # The first of two passes goes to a file of its own, whose name says what made it: the mask before small
-        # components are dropped or, where rings are sought, the probabilities.
-        output = settings.output
-        self.first_pass = (
-            output.with_name(f"{output.stem}.unfiltered-{self.identity}{output.suffix}")
-            if settings.two_passes
-            else output
-        )
+        self.output, *maps = settings.paths
+        # The first of two passes writes a file of its own, whose name has the identity: the mask before small
+        # components are removed or, where boundaries are moved, the probabilities.
+        self.first_pass, self.final_identity = self.output, self.identity
+        if self.two_passes:
+            self.first_pass = self.output.with_name(
+                f"{self.output.stem}.unfiltered-{self.identity}{self.output.suffix}"
+            )
+            self.final_identity = fingerprint([self.identity, resolved.min_size])
+        self.files = [self.first_pass, *maps]
+        """Files that the first pass writes."""
 
     @property
-    def first_pass_is_done(self) -> bool:
-        """Whether an interrupted run got as far as dropping small components."""
-        wanted = [self.first_pass, self.settings.probability]
-        return (
-            self.settings.resume
-            and self.settings.two_passes
-            and all(path.exists() for path in wanted if path is not None)
-        )
+    def is_complete(self) -> bool:
+        """Whether the run to resume has written all its files."""
+        return self._is_done(self.output, self.final_identity) and all(map(self._is_done, self.files[1:]))
 
-    def check_left_over(self) -> None:
-        """Refuse, before any work, files of an interrupted run that would be in the way at its end."""
-        if not self.settings.two_passes or self.settings.overwrite:
+    def _is_done(self, path: Path, identity: str = "") -> bool:
+        """Whether the run to resume has completed a file."""
+        return self.settings.resume and path.exists() and has_identity(path, identity or self.identity)
+
+    def check_leftovers(self) -> None:
+        """Refuse, before any work, files that would be in the way at the end."""
+        if self.settings.overwrite:
             return
-        partial = partial_path(self.settings.output)
-        if self.settings.resume:
-            unfiltered = (self.first_pass, partial_path(self.first_pass), previous_path(self.first_pass))
-            if partial.exists() and not any(path.exists() for path in unfiltered):
-                raise FileError(
-                    f"{partial} is left from a run without --min-size and with --no-snap, or with other settings; "
-                    "resume it as it was, or give --overwrite to start again"
-                )
+        for path in self.settings.paths:
+            if path.exists() and not (path in self.files and self._is_done(path)):
+                raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
+        if not self.two_passes:
             return
-        for path in (self.first_pass, partial):
+        partial = partial_path(self.output)
+        unfiltered = (self.first_pass, partial_path(self.first_pass), previous_path(self.first_pass))
+        if self.settings.resume and partial.exists() and not any(path.exists() for path in unfiltered):
+            raise FileError(
+                f"{partial} is left from a run without --min-size and with --no-snap, or with other settings; "
+                "resume it with the same settings, or give --overwrite to start again"
+            )
+        for path in () if self.settings.resume else (self.first_pass, partial):
             if path.exists():
                 raise FileError(
-                    f"{path} is left from an interrupted run; give --resume to go on with it, or --overwrite to start "
+                    f"{path} is left from an interrupted run; give --resume to continue it, or --overwrite to start "
                     "again"
                 )
-
-    def take_first_pass(self) -> Iterator[SectionDone]:
-        """Go on after a first pass that is done: count its components again."""
-        unfiltered = open_volume(self.first_pass)
-        if unfiltered.shape != self.volume.shape:
-            raise FileError(
-                f"{self.first_pass} is not what it was; delete it and start again with --overwrite"
-            )
-        for section in range(self.volume.shape[0]):
-            first = unfiltered.read(section)
-            self._look_at(section, first)
-            mask = self.finishing.provisional(first)
-            count = int(np.count_nonzero(mask))
-            self.foreground += count
-            yield SectionDone(section, self.volume.shape[0], count / mask.size, resumed=True)
-
-    def _earlier(self) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray | None]]]:
-        """Sections (first pass, probability) that an interrupted run left: how many, and themselves in order."""
-        if not self.settings.resume:
-            return 0, iter(())
-        shape, dtype = self.volume.shape, np.dtype(np.uint8)
-        masks = read_partial(self.first_pass, self.identity, shape, dtype)
-        if self.settings.probability is None:
-            return masks.count, ((mask, None) for mask in masks)
-        levels = read_partial(self.settings.probability, self.identity, shape, dtype)
-        return min(masks.count, levels.count), zip(masks, levels, strict=False)
-
-    def _computed(self, start: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Sections (first pass, probability) from the network."""
-        s = self.settings
-        predicted = predict_sections(
-            self.network,
-            backbone_named(self.info.backbone),
-            self.geometry,
-            self.volume,
-            s.inference,
-            self.device,
-            start,
-            self.notices.append,
-        )
-        for probability in predicted:
-            yield (
-                self.finishing.pending(probability),
-                quantise(probability) if s.probability is not None else None,
-            )
-
-    def _look_at(self, section: int, first: np.ndarray) -> None:
-        """Learn from a section of the first pass what the second will need."""
-        self.finishing.add(first, self.volume.read(section) if self.finishing.needs_images else None)
 
     def predict(self) -> Iterator[SectionDone | Notice]:
         """Write the first pass, and the probability map."""
         sections = self.volume.shape[0]
-        resumed, earlier = self._earlier()
+        earlier = [self._earlier(path) for path in self.files]
+        resumed = min(count for count, _ in earlier)
         with ExitStack() as stack:
-            writers = [stack.enter_context(self._writer(self.first_pass))]
-            if self.settings.probability is not None:
-                writers.append(stack.enter_context(self._writer(self.settings.probability)))
+            writers = [
+                None if self._is_done(path) else stack.enter_context(self._writer(path, self.identity))
+                for path in self.files
+            ]
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mitoda-write"))
             waiting: list[Future[None]] = []
-            for section, (first, levels) in enumerate(chain(earlier, self._computed(resumed))):
-                while self.notices:
-                    yield Notice(self.notices.pop(0))
-                waiting.append(pool.submit(self._write, writers, section, first, levels))
+            stored = zip(*(content for _, content in earlier), strict=False)
+            for section, arrays in enumerate(chain(stored, self._computed(resumed))):
+                while self._notices:
+                    yield Notice(self._notices.pop(0))
+                waiting.append(pool.submit(self._write, writers, section, arrays))
                 if len(waiting) > 2:
                     waiting.pop(0).result()
-                mask = self.finishing.provisional(first)
+                mask = self.finalizer.provisional(arrays[0])
                 count = int(np.count_nonzero(mask))
                 self.foreground += count
                 yield SectionDone(section, sections, count / mask.size, section < resumed)
             for future in waiting:
                 future.result()
 
-    def _writer(self, path: Path) -> SectionWriter:
+    def _earlier(self, path: Path) -> tuple[int, Iterable[np.ndarray]]:
+        """Sections of a file that an interrupted run left: how many, and their content in order."""
+        if not self.settings.resume:
+            return 0, ()
+        if self._is_done(path):
+            done = open_volume(path)
+            return done.shape[0], (done.read(section) for section in range(done.shape[0]))
+        partial = read_partial(path, self.identity, self.volume.shape, np.dtype(np.uint8))
+        return partial.count, partial
+
+    def _computed(self, start: int) -> Iterator[tuple[np.ndarray, ...]]:
+        """The content of the files' sections from the network."""
+        for probability in predict(self.volume, self.model, self.settings, start, self._notices.append):
+            maps = [quantise(probability)] if len(self.files) > 1 else []
+            yield (self.finalizer.pending(probability), *maps)
+
+    def _writer(self, path: Path, identity: str) -> SectionWriter:
         return SectionWriter(
             path,
             self.volume.shape,
             np.dtype(np.uint8),
-            self.volume.voxel_size,
+            self.calibration,
             overwrite=self.settings.overwrite,
-            identity=self.identity,
+            identity=identity,
         )
 
     def _write(
-        self, writers: list[SectionWriter], section: int, first: np.ndarray, levels: np.ndarray | None
+        self, writers: list[SectionWriter | None], section: int, arrays: tuple[np.ndarray, ...]
     ) -> None:
-        if (
-            self._write_failed
-        ):  # later sections in the queue must not take the place of the one that is missing
+        if self._write_failed:  # later sections in the queue must not take the place of the missing one
             return
+        pending, *maps = arrays
+        mask = np.where(pending > 0, np.uint8(self.settings.mask_value), np.uint8(0))
         try:
-            last = np.where(first > 0, np.uint8(self.settings.mask_value), np.uint8(0))
-            writers[0].write(first if self.settings.two_passes else last)
-            if levels is not None:
-                writers[1].write(levels)
+            for writer, array in zip(writers, (pending if self.two_passes else mask, *maps), strict=True):
+                if writer is not None:
+                    writer.write(array)
         except BaseException:
             self._write_failed = True
             raise
-        self._look_at(section, first)
+        self.finalizer.add(pending, self.volume.read(section) if self.finalizer.needs_images else None)
 
-    def second_pass(self) -> int:
-        """Write the mask with boundaries on their rings and without small components; return the voxels left."""
+    def finalize(self) -> int:
+        """Write the final mask from the first pass; return its voxels of foreground."""
         left = 0
         unfiltered = open_volume(self.first_pass)
-        if self.settings.resume:  # a second pass takes seconds, so it begins anew
-            partial_path(self.settings.output).unlink(missing_ok=True)
-        with self._writer(self.settings.output) as writer, ThreadPoolExecutor(1) as pool:
+        if self.settings.resume:  # this pass takes seconds, so it starts again
+            partial_path(self.output).unlink(missing_ok=True)
+        with self._writer(self.output, self.final_identity) as writer, ThreadPoolExecutor(1) as pool:
             waiting: list[Future[None]] = []
             for section in range(self.volume.shape[0]):
-                kept = self.finishing.finalize(section, unfiltered.read(section))
-                left += int(np.count_nonzero(kept))
-                waiting.append(pool.submit(writer.write, kept * np.uint8(self.settings.mask_value)))
+                mask = self.finalizer.finalize(section, unfiltered.read(section))
+                left += int(np.count_nonzero(mask))
+                waiting.append(pool.submit(writer.write, mask * np.uint8(self.settings.mask_value)))
                 if len(waiting) > 2:
                     waiting.pop(0).result()
             for future in waiting:

@@ -1,24 +1,23 @@
-"""Scores of a network that need no label: does it agree with itself on the volume it adapts to?
+"""Scores of a network that need no labels: does it agree with itself on the volume it adapts to?
 
-They are computed on the adaptation half only, for each checkpoint kept, and are written down, not acted upon.
-The published logs of DA-ISC show a training-time consistency that ranks checkpoints the wrong way round once
-the common trend in time is taken out (Spearman +0.05 to +0.35 between loss and Dice, four tasks). Whether any
-of these deserves trust is what `mitoda bench --keep` measures.
+They are computed on the adaptation half only, for each checkpoint kept, and logged; nothing is selected by them.
+The published logs of DA-ISC show a training-time consistency that ranks checkpoints the wrong way round once the common
+trend in time is removed (Spearman +0.05 to +0.35 between loss and Dice, four tasks). `mitoda bench --keep` measures
+whether any of these is better.
 
     two contexts   section k predicted as second of (k − n, k) and as first of (k, k + n): Dice
-    residual       XOR of the two masks of a pair against the network's own residual: IoU; empty maps earn
-                   nothing
+    residual       XOR of the two masks of a pair against the network's own residual: IoU
     student–EMA    the averaged network against the current one: Dice
-    entropy        mean entropy of a pixel, in bits; with `diversity`, the entropy of the mean pixel, it makes
-                   the mutual information that information maximisation looks at
+    entropy        mean entropy of a pixel, in bits; with `diversity`, the entropy of the mean pixel, it makes the
+                   mutual information of information maximisation
     foreground     share of pixels that are foreground, and whether it is 0.3 to 3 times the source's
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +25,9 @@ from torch import Tensor
 
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.errors import InputError
-from mitoda.inference.predictor import InferenceSettings, SectionPredictor
-from mitoda.models.backbones import Backbone
+from mitoda.inference.predictor import SectionPredictor, foreground
+from mitoda.inference.settings import PredictionSettings
+from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
 
 THRESHOLD = 0.5
@@ -37,15 +37,15 @@ FOREGROUND_RANGE = (0.3, 3.0)
 EMPTY = 1e-4
 """Share of foreground below which a result counts as empty."""
 FLOOD = 0.5
-"""Share of foreground that no tissue has."""
+"""Share of foreground above that of any tissue."""
 PATCH = 512
-"""Largest side, in working pixels, of what is looked at of a section."""
+"""Largest side of a sample, in working pixels."""
 SCORES = ("two_context_dice", "residual_iou", "student_ema_dice", "entropy", "diversity", "foreground")
 """The numbers among the scores; `foreground_ok` beside them is a claim."""
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:
-    """2 |A ∩ B| / (|A| + |B|) of two masks; NaN where both are empty, which says nothing.
+    """2 |A ∩ B| / (|A| + |B|) of two masks; NaN where both are empty.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
-    """|A ∩ B| / |A ∪ B| of two masks; NaN where both are empty, which says nothing."""
+    """|A ∩ B| / |A ∪ B| of two masks; NaN where both are empty."""
     return _ratio(_count(one & other), _count(one | other))
 
 
@@ -125,121 +125,76 @@ def foreground_share(pairs: LabelledPairs | None, samples: int = 12) -> float | 
     return float(np.mean(shares))
 
 
-@dataclass
-class PairMaps:
-    """What a network says of one pair: probabilities, float32, shape (rows, columns) on its output grid."""
+class PairMaps(NamedTuple):
+    """Probabilities of one pair, float32, shape (rows, columns) on the network's output grid."""
 
     first: np.ndarray
     second: np.ndarray
     residual: np.ndarray | None
 
-    def masks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Both sections at the threshold."""
-        return self.first >= THRESHOLD, self.second >= THRESHOLD
 
-
-@dataclass
-class _Gathered:
-    """Masks and probabilities of all samples, flat, so that every score is pooled over them."""
-
-    as_second: list[np.ndarray] = field(default_factory=list)
-    as_first: list[np.ndarray] = field(default_factory=list)
-    changed: list[np.ndarray] = field(default_factory=list)
-    residual: list[np.ndarray] = field(default_factory=list)
-    averaged: list[np.ndarray] = field(default_factory=list)
-    student: list[np.ndarray] = field(default_factory=list)
-    probability: list[np.ndarray] = field(default_factory=list)
-
-    def add(self, sample: Sequence[PairMaps]) -> None:
-        """Take the one or two pairs of a sample."""
-        for maps in sample:
-            first, second = maps.masks()
-            self.probability += [maps.first.ravel(), maps.second.ravel()]
-            self.averaged += [first.ravel(), second.ravel()]
-            if maps.residual is not None:
-                self.changed.append((first ^ second).ravel())
-                self.residual.append((maps.residual >= THRESHOLD).ravel())
-        if len(sample) == 2:
-            self.as_second.append(sample[0].masks()[1].ravel())
-            self.as_first.append(sample[1].masks()[0].ravel())
-
-    def add_student(self, sample: Sequence[PairMaps]) -> None:
-        """Take the same pairs from the second network."""
-        self.student += [mask.ravel() for maps in sample for mask in maps.masks()]
-
-
-def selection_scores(
-    network: PairNetwork,
-    backbone: Backbone,
+def consistency_scores(
+    model: Model,
     pairs: UnlabelledPairs,
-    device: torch.device,
     *,
     student: PairNetwork | None = None,
     source_foreground: float | None = None,
     samples: int = 12,
     seed: int = 0,
-    bfloat16: bool = False,
 ) -> dict[str, float | None]:
-    """Score a network on a few places of the volume that it adapts to, without labels.
+    """Score a network on a few samples of a volume, without labels.
 
-    Every score is pooled over the samples. The same seed looks at the same places, whatever the network;
-    torch's random state is not touched, and networks keep their mode (train or eval).
+    Every score is pooled over the samples. The same seed chooses the same samples, whatever the network; torch's random
+    state is not touched, and networks keep their mode (train or eval).
 
     Parameters
     ----------
-    network : PairNetwork
-        The averaged network, which is the one saved.
-    backbone : Backbone
-        Its recipe.
+    model : Model
+        Its network may be in training.
     pairs : UnlabelledPairs
-        Of the adaptation half.
-    device : torch.device
-        Where both networks are.
     student : PairNetwork, optional
-        The current network, for `student_ema_dice`.
+        The current network, on the same device, for `student_ema_dice`; `model` is then its running average.
     source_foreground : float, optional
         Share of foreground of the source, for `foreground_ok`; see `foreground_share`.
     samples : int
-        Places to look at, each up to 512 × 512 working pixels of sections k − n, k and k + n.
-    seed : int
-        Of the places.
-    bfloat16 : bool
-        Whether to convolve in bfloat16.
+        Each is up to 512 × 512 working pixels of sections k − n, k and k + n.
 
     Returns
     -------
     dict of str to float or None
         Those of `SCORES`, and the bool `foreground_ok`. None where a score does not exist: no section has two
         contexts (fewer than 2 n + 1 sections, or a network that sees each section alone), the network has no
-        residual, nobody gave a student or the source's share, or all masks are empty.
+        residual, there is no student or source share, or all masks are empty.
     """
     if samples < 1:
-        raise InputError(f"samples is {samples}; expected 1 or more")
-    gathered = _Gathered()
+        raise InputError(f"samples is the number of places to look at, at least 1; got {samples}")
+    found: list[list[PairMaps]] = []
+    of_student: list[list[PairMaps]] = []
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=bfloat16))
-        for one in (network, student):
+        stack.enter_context(torch.autocast(model.device.type, torch.bfloat16, enabled=model.bfloat16))
+        for one in (model.network, student):
             if one is not None:
                 stack.enter_context(evaluating(one))
-        for sections in _places(network, backbone, pairs, device, samples, seed):
-            gathered.add(_predict(network, sections))
+        for sections in _read_samples(model, pairs, samples, seed):
+            found.append(_predict(model.network, sections))
             if student is not None:
-                gathered.add_student(_predict(student, sections))
-    scores = _summarise(gathered, source_foreground)
-    if not network.joined:  # such a network sees no context, and always agrees with itself
-        scores["two_context_dice"] = None
-    return scores
-
-
-def _summarise(gathered: _Gathered, source_foreground: float | None) -> dict[str, float | None]:
-    probability = np.concatenate(gathered.probability)
-    averaged = np.concatenate(gathered.averaged)
-    share = float(averaged.mean())
+                of_student.append(_predict(student, sections))
+    everything = [maps for sample in found for maps in sample]
+    probability = _flat(_sections(found))
+    mask = probability >= THRESHOLD
+    share = float(mask.mean())
+    # A network that sees each section alone always agrees with itself.
+    twice = [sample for sample in found if len(sample) == 2] if model.network.joined else []
+    with_residual = [maps for maps in everything if maps.residual is not None]
     return {
-        "two_context_dice": _pooled(dice, gathered.as_second, gathered.as_first),
-        "residual_iou": _pooled(iou, gathered.changed, gathered.residual),
-        "student_ema_dice": _pooled(dice, gathered.averaged, gathered.student),
+        "two_context_dice": _score(dice, (one.second for one, _ in twice), (two.first for _, two in twice)),
+        "residual_iou": _score(
+            iou,
+            ((maps.first >= THRESHOLD) ^ (maps.second >= THRESHOLD) for maps in with_residual),
+            (maps.residual for maps in with_residual if maps.residual is not None),
+        ),
+        "student_ema_dice": _score(dice, [mask] if of_student else [], _sections(of_student)),
         "entropy": entropy(probability),
         "diversity": diversity(probability),
         "foreground": share,
@@ -249,13 +204,23 @@ def _summarise(gathered: _Gathered, source_foreground: float | None) -> dict[str
     }
 
 
-def _pooled(
-    score: Callable[[np.ndarray, np.ndarray], float], one: list[np.ndarray], other: list[np.ndarray]
+def _sections(samples: list[list[PairMaps]]) -> Iterator[np.ndarray]:
+    """Maps of both sections of every pair."""
+    return (one for sample in samples for maps in sample for one in (maps.first, maps.second))
+
+
+def _flat(maps: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([one.ravel() for one in maps])
+
+
+def _score(
+    score: Callable[[np.ndarray, np.ndarray], float], one: Iterable[np.ndarray], other: Iterable[np.ndarray]
 ) -> float | None:
-    """A score of all samples together; None where there are none, or it does not exist."""
-    if not one or not other:
+    """A score of the masks of all samples together; None where there are none, or it does not exist."""
+    ones, others = list(one), list(other)
+    if not ones:
         return None
-    value = score(np.concatenate(one), np.concatenate(other))
+    value = score(_flat(ones) >= THRESHOLD, _flat(others) >= THRESHOLD)
     return None if math.isnan(value) else value
 
 
@@ -270,14 +235,14 @@ def evaluating(network: PairNetwork) -> Iterator[None]:
         network.train(before)
 
 
-def plan_places(sections: int, stride: int, samples: int, seed: int) -> list[tuple[int, ...]]:
+def plan_samples(sections: int, stride: int, samples: int, seed: int) -> list[tuple[int, ...]]:
     """Sections to look at: (k − n, k, k + n), or pairs (k, k + n) where none has a neighbour on both sides.
 
     The middles are spread over the volume: one drawn from each of `samples` equal parts, none twice.
 
     Examples
     --------
-    >>> plan_places(3, 1, samples=4, seed=0), plan_places(2, 1, samples=4, seed=0)
+    >>> plan_samples(3, 1, samples=4, seed=0), plan_samples(2, 1, samples=4, seed=0)
     ([(0, 1, 2)], [(0, 1)])
     """
     middles = range(stride, sections - stride) if stride else range(0)
@@ -289,43 +254,35 @@ def plan_places(sections: int, stride: int, samples: int, seed: int) -> list[tup
     return [tuple(k + offset for offset in offsets) for k in (int(generator.choice(part)) for part in parts)]
 
 
-def _places(
-    network: PairNetwork,
-    backbone: Backbone,
-    pairs: UnlabelledPairs,
-    device: torch.device,
-    samples: int,
-    seed: int,
-) -> Iterator[list[Tensor]]:
-    """Yield the sections of each place as the network wants them, (1, 1, H, W) each."""
+def _read_samples(model: Model, pairs: UnlabelledPairs, samples: int, seed: int) -> Iterator[list[Tensor]]:
+    """Yield the sections of each sample as the network takes them, (1, 1, H, W) each."""
     volume = pairs.volume
-    predictor = SectionPredictor(
-        network, backbone, volume.shape[1:], pairs.scale, InferenceSettings(batch_size=1), device
-    )
+    predictor = SectionPredictor(model, volume.shape[1:], pairs.scale, PredictionSettings(batch_size=1))
     generator = np.random.default_rng((seed, 1))
-    multiple = network.multiple
+    multiple = model.network.multiple
     padded = predictor.tiling.padded
     height, width = (min(size, PATCH // multiple * multiple) for size in padded)
-    for place in plan_places(volume.shape[0], pairs.stride, samples, seed):
+    for sample in plan_samples(volume.shape[0], pairs.stride, samples, seed):
         row, column = (
             int(generator.integers(whole - side + 1))
             for whole, side in zip(padded, (height, width), strict=True)
         )
         yield [
-            predictor.prepare(volume.read(k))[..., row : row + height, column : column + width] for k in place
+            predictor.prepare(volume.read(k))[..., row : row + height, column : column + width]
+            for k in sample
         ]
 
 
 def _predict(network: PairNetwork, sections: list[Tensor]) -> list[PairMaps]:
-    """Predict the pairs of neighbours among the sections of a place."""
+    """Predict the pairs of neighbours among the sections of a sample."""
     features = [network.encode(section) for section in sections]
     predicted = []
     for first, second in itertools.pairwise(features):
         output = network.decode(first, second)
-        residual = None if output.residual is None else _probability(output.residual)
-        predicted.append(PairMaps(_probability(output.first), _probability(output.second), residual))
+        residual = None if output.residual is None else _map(output.residual)
+        predicted.append(PairMaps(_map(output.first), _map(output.second), residual))
     return predicted
 
 
-def _probability(logits: Tensor) -> np.ndarray:
-    return torch.sigmoid(logits[0, 1].float() - logits[0, 0].float()).cpu().numpy()
+def _map(logits: Tensor) -> np.ndarray:
+    return np.asarray(foreground(logits)[0].cpu().numpy())

@@ -1,32 +1,32 @@
-"""Streaming prediction: sections in, sections of foreground probability out, in memory that a few sections fill.
+"""Streaming prediction: sections in, foreground probabilities out, with a few sections in memory.
 
     section j ──read (thread)──normalise──encode──┐
                                                   ├─ decode pair (j − stride, j) ─ add to both ─ section j − stride done
     section j − stride, its features kept ────────┘
 
-Every section is in two pairs, as second and as first (DA-ISC; both visits are averaged). Its features are computed once
-and kept until its last pair, where they fit in memory. With a batch size above 1, as many sections are taken together.
+Every section is in two pairs, as second and as first (DA-ISC); both predictions are averaged. Its features are computed
+once and kept until its last pair, where they fit in memory. A batch size above 1 takes as many sections together.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mitoda.data.geometry import Geometry
 from mitoda.errors import InputError, is_out_of_memory
-from mitoda.inference.predictor import InferenceSettings, SectionPredictor, batched
-from mitoda.inference.prefetch import read_ahead
-from mitoda.inference.smoothing import smooth_along_sections, smoothing_reach
+from mitoda.inference.predictor import SectionPredictor, batched
+from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.tiling import plan_pairs
-from mitoda.models.backbones import Backbone
-from mitoda.models.pair_networks import PairNetwork, SectionFeatures
-from mitoda.volumes import Volume
+from mitoda.models.model import Model
+from mitoda.models.pair_networks import SectionFeatures
+from mitoda.volumes import Volume, VoxelSize
 
 Item = TypeVar("Item")
 
@@ -35,8 +35,8 @@ FEATURES_LIMIT = 2 * 2**30
 `codetection` a fifth slower. Eleven of Lucchi's sections wait at a time: 1.7 GB of features in bfloat16."""
 
 
-def check_volume(volume: Volume) -> tuple[float, float, float]:
-    """Return the volume's voxel size; InputError where nobody has said it."""
+def known_voxel_size(volume: Volume) -> VoxelSize:
+    """Return the volume's voxel size; InputError where it is unknown."""
     if volume.voxel_size is None:
         raise InputError(
             f"the voxel size of {volume.name} is not in its metadata; give --voxel-size Z Y X in nanometres "
@@ -45,46 +45,49 @@ def check_volume(volume: Volume) -> tuple[float, float, float]:
     return volume.voxel_size
 
 
-def predict_sections(
-    network: PairNetwork,
-    backbone: Backbone,
-    geometry: Geometry,
+def predict(
     volume: Volume,
-    settings: InferenceSettings,
-    device: torch.device,
+    model: Model,
+    settings: PredictionSettings = PredictionSettings(),
     start: int = 0,
     announce: Callable[[str], None] = lambda text: None,
 ) -> Iterator[np.ndarray]:
-    """Yield the foreground probability of section `start`, `start` + 1, …, float32 in the volume's own pixels.
+    """Yield the foreground probability of section `start`, `start` + 1, …, float32, (rows, columns) of the volume.
 
-    Where memory runs out it goes on with a smaller batch, then with smaller tiles, and says so.
+    Where memory runs out it continues with a smaller batch, then with smaller tiles.
 
     Parameters
     ----------
-    network : PairNetwork
-    backbone : Backbone
-        The network's recipe.
-    geometry : Geometry
-        Pixel size and pair spacing the network was trained at.
     volume : Volume
         Its voxel size must be known.
+    model : Model
+    settings : PredictionSettings
     start : int
-        First section wanted; what comes out does not depend on it.
+        First section; the result does not depend on it.
     announce : callable
-        Gets a sentence for the person where something had to be changed.
+        Is given a sentence where something had to be changed.
 
     Raises
     ------
     InputError
         If the voxel size is unknown.
+
+    Examples
+    --------
+    >>> from mitoda.models.model import load_model
+    >>> from mitoda.volumes import ArrayVolume
+    >>> stack = ArrayVolume(np.zeros((2, 64, 64), np.uint8), voxel_size=(50, 5, 5))
+    >>> [probability.shape for probability in predict(stack, load_model("general", "cpu"))]
+    [(64, 64), (64, 64)]
     """
-    voxel_size = check_volume(volume)
-    sigma = settings.smoothing / voxel_size[0]
-    stride = geometry.stride(voxel_size, volume.shape[0])
+    voxel_size = known_voxel_size(volume)
+    smoothing = model.info.smoothing if settings.smoothing is None else settings.smoothing
+    sigma = smoothing / voxel_size[0]
+    stride = model.geometry.stride(voxel_size, volume.shape[0])
+    scale = model.geometry.scale(voxel_size)
     following = start
     while True:
-        scale = geometry.scale(voxel_size)
-        predictor = SectionPredictor(network, backbone, volume.shape[1:], scale, settings, device)
+        predictor = SectionPredictor(model, volume.shape[1:], scale, settings)
         if settings.compiled:
             predictor.compile(announce)
         first = max(0, following - smoothing_reach(sigma))
@@ -99,11 +102,11 @@ def predict_sections(
                 raise
             settings = smaller
         del predictor  # and with the error all tensors of its frames, before it is tried again
-        if device.type == "cuda":
+        if model.device.type == "cuda":
             torch.cuda.empty_cache()
         how = f"tiles of {settings.tile[0]}×{settings.tile[1]} pixels" if settings.tile else "smaller batches"
         announce(
-            f"out of memory at section {following}: going on there with {how} (batch {settings.batch_size})"
+            f"out of memory at section {following}: continuing there with {how} (batch {settings.batch_size})"
         )
 
 
@@ -113,10 +116,10 @@ def _predict_from(
     """Predict from section `first`, smooth, and yield from section `start`."""
     with closing(predict_maps(predictor, volume, stride, first)) as maps:
         finished = map(predictor.finish, smooth_along_sections(maps, sigma, first, start))
-        yield from (section() for section in behind(finished, 1 if predictor.device.type == "cuda" else 0))
+        yield from (section() for section in delayed(finished, 1 if predictor.device.type == "cuda" else 0))
 
 
-def behind(items: Iterable[Item], count: int) -> Iterator[Item]:
+def delayed(items: Iterable[Item], count: int) -> Iterator[Item]:
     """Pass items on, each after `count` more have been taken."""
     waiting: deque[Item] = deque()
     for item in items:
@@ -126,7 +129,7 @@ def behind(items: Iterable[Item], count: int) -> Iterator[Item]:
     yield from waiting
 
 
-def smaller_settings(predictor: SectionPredictor) -> InferenceSettings | None:
+def smaller_settings(predictor: SectionPredictor) -> PredictionSettings | None:
     """Settings that need about half the memory: half the batch, then half a tile; None where that is small already."""
     settings = replace(predictor.settings, batch_size=max(1, predictor.batch_size // 2))
     if predictor.batch_size > 1:
@@ -144,7 +147,7 @@ def predict_maps(
 ) -> Generator[Tensor, None, None]:
     """Yield the foreground probability of section `start`, `start` + 1, … on the predictor's padded output grid.
 
-    Both visits of a section are averaged. See `predict_sections`.
+    Both visits of a section are averaged. See `predict`.
     """
     sections = volume.shape[0]
     ending: dict[int, list[tuple[int, int]]] = {}
@@ -156,7 +159,7 @@ def predict_maps(
     prepared: dict[int, Tensor] = {}
     sums: dict[int, tuple[Tensor, int]] = {}
     following = start
-    # Closed here, not when the garbage is collected: an error that is kept would keep the thread.
+    # Closed explicitly: an error that is kept would keep the generator, and with it the thread.
     with closing(
         read_ahead((k, predictor.prepare(volume.read(k))) for k in sorted(last_use))
     ) as sections_ahead:
@@ -191,3 +194,68 @@ def predict_maps(
 
 def _bytes(features: list[SectionFeatures]) -> int:
     return sum(tensor.numel() * tensor.element_size() for section in features for tensor in section)
+
+
+def smoothing_reach(sigma: float) -> int:
+    """Sections on either side that a Gaussian of `sigma` sections reaches: three standard deviations.
+
+    0 below σ = 0.2, where the next section would have a weight under 4e-6.
+    """
+    return math.ceil(3 * sigma) if sigma >= 0.2 else 0
+
+
+def smooth_along_sections(maps: Iterable[Tensor], sigma: float, first: int, start: int) -> Iterator[Tensor]:
+    """Smooth maps by a Gaussian of `sigma` sections as they come; yield those of sections `start`, `start` + 1, ….
+
+    At the ends of the stack the weights of the existing sections are scaled to a sum of 1.
+
+    Parameters
+    ----------
+    maps : iterable of Tensor
+        Of sections `first`, `first` + 1, … to the last.
+    first : int
+        0, or at most `start` − `smoothing_reach(sigma)`.
+    """
+    reach = smoothing_reach(sigma)
+    if reach == 0:
+        yield from (one for number, one in enumerate(maps, first) if number >= start)
+        return
+    window: deque[tuple[int, Tensor]] = deque()
+    centre = start
+
+    def smoothed_at(centre: int) -> Tensor:
+        while window[0][0] < centre - reach:
+            window.popleft()
+        near = [
+            (math.exp(-0.5 * ((number - centre) / sigma) ** 2), one)
+            for number, one in window
+            if number <= centre + reach
+        ]
+        total = sum(weight for weight, _ in near)
+        result = near[0][1] * (near[0][0] / total)
+        for weight, one in near[1:]:
+            result = result.add(one, alpha=weight / total)
+        return result
+
+    number = first - 1
+    for number, one in enumerate(maps, first):
+        window.append((number, one))
+        if number - reach >= start:
+            yield smoothed_at(centre)
+            centre += 1
+    while centre <= number:
+        yield smoothed_at(centre)
+        centre += 1
+
+
+def read_ahead(items: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:
+    """Run an iterator on another thread, at most `depth` items ahead; its error is raised here."""
+    iterator, end = iter(items), object()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="mitoda-read-ahead")
+    try:
+        waiting = deque(pool.submit(next, iterator, end) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, iterator, end))
+            yield cast(Item, item)
+    finally:
+        pool.shutdown(cancel_futures=True)

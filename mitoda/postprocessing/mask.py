@@ -19,7 +19,7 @@ REFERENCE = 0.5
 
 def quantise(probability: np.ndarray) -> np.ndarray:
     """Return probability × 255, rounded, as uint8: what maps are written as."""
-    return np.rint(probability * 255).astype(np.uint8)
+    return np.asarray(np.rint(probability * 255), np.uint8)
 
 
 def move_boundary(mask: np.ndarray, distance_nm: float, pixel_nm: tuple[float, float]) -> np.ndarray:

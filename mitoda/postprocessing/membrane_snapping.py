@@ -154,7 +154,7 @@ class MembraneSnapping:
 
         `component`, (h, w), is the row of `curves` of each cell.
         """
-        own = self.curves.darkest[component]
+        own: np.ndarray = self.curves.darkest[component]
         of_block = component[::BLOCK, ::BLOCK]
         box = ndimage.find_objects((~np.isnan(own))[::BLOCK, ::BLOCK].astype(np.int8))
         if not box:
@@ -227,7 +227,7 @@ class MembraneSnapping:
         """Blurred grey values at some pixels, in standard deviations from the section's mean."""
         sample = grey[::2, ::2].astype(np.float32)  # enough for mean and contrast
         values = blur_at(grey, rim, (BLUR_NM / self.pixel_nm[0], BLUR_NM / self.pixel_nm[1]))
-        return (values - sample.mean()) / max(float(sample.std()), 1e-6)
+        return np.asarray((values - sample.mean()) / max(float(sample.std()), 1e-6))
 
 
 def grid_step(pixel_nm: float) -> int:

@@ -152,7 +152,7 @@ def _search_voxel_size(plan: Plan, device: torch.device) -> tuple[Plan, Notice] 
     if target.voxel_size is not None:
         return None
     model = load_model(plan.start, device, plan.precision)
-    found = search_voxel_size(model.network, model.info, target, device, bfloat16=model.bfloat16)
+    found = search_voxel_size(target, model)
     return replace(plan, target_voxel_size=found.voxel_size), Notice(found.sentence)
 
 

@@ -13,7 +13,7 @@ from mitoda.data.augmentation import augmentation_named
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.data.sampling import BatchSettings, BatchStream
 from mitoda.errors import MitodaError
-from mitoda.inference.self_consistency import EMPTY, FLOOD, foreground_share, selection_scores
+from mitoda.inference.self_consistency import EMPTY, FLOOD, consistency_scores, foreground_share
 from mitoda.methods import SelfLabelling
 from mitoda.models.backbones import backbone_named
 from mitoda.training.pseudo_labels import predict_coarse
@@ -248,15 +248,8 @@ def _keep(run: Run, source: LabelledPairs | None, target: UnlabelledPairs) -> Sa
     """Keep the averaged weights of this step, and log their label-free scores."""
     path = run.folder.kept_path(run.step)
     run.save_average(path)
-    model = run.model
-    scores = selection_scores(
-        model.network,
-        model.backbone,
-        target,
-        model.device,
-        student=run.method.network,
-        source_foreground=foreground_share(source),
-        bfloat16=model.bfloat16,
+    scores = consistency_scores(
+        run.model, target, student=run.method.network, source_foreground=foreground_share(source)
     )
     run.folder.append_log({"step": run.step, "selection": scores})
     return Saved(run.step, path)

@@ -10,9 +10,8 @@ from contextlib import closing
 import numpy as np
 
 from mitoda.data.probability_volume import CoarseVolume
-from mitoda.inference.predictor import InferenceSettings, SectionPredictor
-from mitoda.inference.smoothing import smooth_along_sections
-from mitoda.inference.streaming import predict_maps
+from mitoda.inference.predictor import SectionPredictor
+from mitoda.inference.streaming import predict_maps, smooth_along_sections
 from mitoda.models.model import Model
 from mitoda.volumes import Volume
 
@@ -50,14 +49,7 @@ def predict_coarse(
         raise ValueError(f"the voxel size of {volume.name} is unknown")
     network, geometry = model.network, model.geometry
     scale = geometry.scale(volume.voxel_size)
-    predictor = SectionPredictor(
-        network,
-        model.backbone,
-        volume.shape[1:],
-        scale,
-        InferenceSettings(bfloat16=model.bfloat16),
-        model.device,
-    )
+    predictor = SectionPredictor(model, volume.shape[1:], scale)
     rows, columns = (math.ceil(size / network.grid) for size in predictor.working)
     slab = choose_slab(volume.shape[0], rows * columns, seed)
     probabilities = np.empty((len(slab), rows, columns), np.uint8)

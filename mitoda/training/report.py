@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mitoda.inference.predictor import InferenceSettings
 from mitoda.inference.self_consistency import (
     EMPTY,
     FLOOD,
+    consistency_scores,
     foreground_is_plausible,
     foreground_share,
-    selection_scores,
 )
-from mitoda.inference.streaming import predict_sections
+from mitoda.inference.settings import PredictionSettings
+from mitoda.inference.streaming import predict
 from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.training.domains import Prepared
@@ -91,9 +91,7 @@ def check_result(plan: Plan, prepared: Prepared, weights: Path, device: torch.de
 
     def check(path: Path) -> Check:
         model = load_model(path, device, plan.precision)
-        scores = selection_scores(
-            model.network, model.backbone, prepared.target, device, samples=SAMPLES, bfloat16=model.bfloat16
-        )
+        scores = consistency_scores(model, prepared.target, samples=SAMPLES)
         return Check(scores["foreground"] or 0.0, scores["two_context_dice"])
 
     before = None if prepared.start is None else check(prepared.start)
@@ -189,8 +187,7 @@ def _pictures(
 def _mask(model: Model, volume: Volume, k: int, stride: int) -> np.ndarray:
     """Mask of a single section, without smoothing along the sections."""
     near, index = neighbourhood(volume, k, stride, model.info.spacing)
-    settings = InferenceSettings(bfloat16=model.bfloat16)
-    maps = predict_sections(model.network, model.backbone, model.geometry, near, settings, model.device)
+    maps = predict(near, model, PredictionSettings(smoothing=0.0))
     return np.asarray(list(maps)[index] >= model.info.threshold)
 
 

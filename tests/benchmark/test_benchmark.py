@@ -25,14 +25,11 @@ from mitoda.benchmark import (
 from mitoda.benchmark.published import PAPER_ORDER, PUBLISHED
 from mitoda.benchmark.runner import Failed, Scored, Skipped, Started
 from mitoda.benchmark.table import Checkpoint, Result, partial_spearman, protocol, spearman
-from mitoda.data.geometry import component_limit
 from mitoda.errors import InputError, MitodaError
 from mitoda.evaluation.scoring import METRICS, score
-from mitoda.inference.predictor import InferenceSettings
-from mitoda.inference.segment import segment_volume
-from mitoda.inference.segment_settings import SegmentationSettings
-from mitoda.models.device import choose_bfloat16
-from mitoda.models.weights import load_weights
+from mitoda.inference.segment import segment
+from mitoda.inference.settings import SegmentSettings
+from mitoda.models.model import load_model
 from mitoda.synthetic import SOURCE, TARGET
 from mitoda.training import adapt as training
 from mitoda.volumes import open_labels, open_volume, write_sections
@@ -130,18 +127,10 @@ def test_other_settings_are_refused_not_mixed(drawn, tmp_path):
 def test_the_score_is_that_of_the_mask_that_segment_writes(drawn, tmp_path, method, smallest, snap):
     """F1, MCC and IoU equal those of the written mask, section by section, whatever is done at the end of the stack."""
     (result,) = results_of(run_bench(drawn, replace(TINY, methods=(method,)), tmp_path, CPU))
-    network, info = load_weights(tmp_path / "phantom" / f"{method}-seed0" / "weights.safetensors")
-    assert (info.smallest, info.snap) == (smallest, snap)
+    model = load_model(tmp_path / "phantom" / f"{method}-seed0" / "weights.safetensors", "cpu")
+    assert (model.info.smallest, model.info.snap) == (smallest, snap)
     mask = tmp_path / "mask.tif"
-    test = open_volume(drawn.test)
-    settings = SegmentationSettings(
-        output=mask,
-        threshold=info.threshold,
-        snap=info.snap,
-        min_size=component_limit(info.smallest, test.voxel_size, test.shape[0]),
-        inference=InferenceSettings(smoothing=info.smoothing, bfloat16=choose_bfloat16("auto", CPU)),
-    )
-    list(segment_volume(network, info, test, settings, CPU))
+    list(segment(open_volume(drawn.test), model, SegmentSettings(output=mask)))
     written = score(open_volume(mask), open_labels(drawn.labels), kind="mask").mean
     for name in ("f1", "mcc", "iou"):
         assert result.last.mean[name] == getattr(written, name)

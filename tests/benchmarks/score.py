@@ -8,16 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mitoda.cli.memory import keep_freed_memory
-from mitoda.data.geometry import Geometry
 from mitoda.evaluation.scoring import VolumeScore, score
-from mitoda.inference.predictor import InferenceSettings
-from mitoda.inference.streaming import predict_sections
-from mitoda.models.backbones import backbone_named
-from mitoda.models.device import choose_bfloat16
-from mitoda.models.weights import find_weights, load_weights
+from mitoda.inference.settings import PredictionSettings
+from mitoda.inference.streaming import predict
+from mitoda.models.model import load_model
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
 from tests.benchmarks.measuring import Row, median_seconds, parser, run_process, show
 from tests.benchmarks.published import score_section
@@ -46,23 +42,16 @@ def score_large() -> VolumeScore:
     label = np.kron(blobs, np.ones((64, 64), np.uint8))
     noise = rng.normal(size=label.shape).astype(np.float32)
     probability = 1 / (1 + np.exp(4 - 8 * label.astype(np.float32) + 1.5 * noise))
-    return score(
-        ShiftedVolume(probability, LARGE[0], "probability"), ShiftedVolume(label, LARGE[0], "label")
-    )
+    return score(ShiftedVolume(probability, LARGE[0], "probability"), ShiftedVolume(label, LARGE[0], "label"))
 
 
 def predicted(data: Path, sections: int) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of bundled weights on the Lucchi stack, float32, and its labels."""
-    network, info = load_weights(find_weights("default"))
     folder = data / "lucchi"
     stack = open_volume(folder / "training.tif", voxel_size=(5, 5, 5))
     labels = open_labels(folder / "training_groundtruth.tif")
     images = ArrayVolume(np.stack([stack.read(k) for k in range(sections)]), (5.0, 5.0, 5.0), "lucchi")
-    device = torch.device("cpu")
-    settings = InferenceSettings(bfloat16=choose_bfloat16("auto", device))
-    maps = predict_sections(
-        network, backbone_named(info.backbone), Geometry(info.pixel, info.spacing), images, settings, device
-    )
+    maps = predict(images, load_model(device="cpu"), PredictionSettings(smoothing=0.0))
     return np.stack(list(maps)), np.stack([labels.read(k) for k in range(sections)])
 
 

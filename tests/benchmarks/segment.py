@@ -18,12 +18,11 @@ import tifffile
 import torch
 
 from mitoda.cli.memory import keep_freed_memory
-from mitoda.data.geometry import Geometry
-from mitoda.inference.predictor import InferenceSettings
-from mitoda.inference.streaming import predict_sections
-from mitoda.models.backbones import backbone_named, build_network
-from mitoda.models.device import choose_bfloat16
-from mitoda.models.weights import find_weights, load_weights
+from mitoda.inference.settings import PredictionSettings
+from mitoda.inference.streaming import predict
+from mitoda.models.backbones import build_network
+from mitoda.models.model import Model, load_model
+from mitoda.models.weights import WeightsInfo
 from mitoda.volumes import ArrayVolume, Volume, open_volume
 from tests.benchmarks.measuring import Row, parser, run_process, show
 from tests.benchmarks.published import PublishedNetwork, predict_pair
@@ -47,10 +46,8 @@ def our_pair(
     stack: Volume, name: str, network: torch.nn.Module, sections: int, device: torch.device
 ) -> float:
     """Seconds of a pair in the stream, where each costs one encoding and one decoding."""
-    settings = InferenceSettings(bfloat16=choose_bfloat16("auto", device))
-    predicted = predict_sections(
-        network, backbone_named(name), Geometry(SIZE[1:], 50.0), stack, settings, device
-    )
+    model = Model(network, WeightsInfo(name, SIZE[1:], 50.0)).to(device)
+    predicted = predict(stack, model)
     next(predicted)  # the first waits for as many sections as the pair is apart
     began = time.perf_counter()
     for _ in itertools.islice(predicted, sections):
@@ -90,14 +87,12 @@ def measure_lucchi(data: Path, repeats: int, device: str, folder: Path) -> list[
         Row("codetection, the published way (3 pairs measured)", theirs),
         Row("codetection, mitoda, same weights (4 pairs measured)", ours, theirs, limit="at least 4×"),
     ]
-    weights = load_weights(find_weights("default"))[0]
+    model = load_model(device=device)
     whole = ArrayVolume(np.stack([open_volume(path).read(k) for k in range(165)]), SIZE, "lucchi")
-    settings = InferenceSettings(bfloat16=choose_bfloat16("auto", chosen), smoothing=15.0)
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        geometry = Geometry(SIZE[1:], 50.0)
-        for _ in predict_sections(weights, backbone_named("compact"), geometry, whole, settings, chosen):
+        for _ in predict(whole, model, PredictionSettings(smoothing=15.0)):
             pass
         times.append(time.perf_counter() - began)
     rows.append(

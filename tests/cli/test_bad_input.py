@@ -263,7 +263,7 @@ def test_a_full_disk_while_segmenting_keeps_what_is_done(mitoda, weights, tmp_pa
     monkeypatch.setattr(tifffile.TiffWriter, "write", original)
     outcome = mitoda("segment", stack, "-o", mask, "--weights", weights, "--resume")
     assert outcome.status == 0
-    assert "going on from the interrupted run" in outcome.err
+    assert "continuing the interrupted run" in outcome.err
     assert np.array_equal(tifffile.imread(mask), tifffile.imread(whole))
     assert not list(tmp_path.glob("*.partial*"))
 
@@ -296,11 +296,11 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(mitoda, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--threshold", 2], "--threshold must lie between 0 and 1; got 2.0"),
-        (["--min-size", -3], "--min-size is a number of voxels"),
-        (["--mask-value", 300], "--mask-value must be from 1 to 255"),
-        (["--tile", 0, 64], "--tile is rows and columns"),
-        (["--overlap", -1], "--overlap is a number of pixels"),
+        (["--threshold", 2], "threshold must lie between 0 and 1; got 2.0"),
+        (["--min-size", -3], "min_size is a number of voxels"),
+        (["--mask-value", 300], "mask_value must be from 1 to 255"),
+        (["--tile", 0, 64], "tile is rows and columns"),
+        (["--overlap", -1], "overlap is a number of pixels"),
         (["--voxel-size", 10, 0, 10], "three positive lengths"),
         (["--voxel-size", 0.01, 0.01, 0.01], "voxel sizes are nanometres"),
         (["--device", "gpu"], "no device 'gpu'; give auto, cpu, cuda"),

@@ -8,25 +8,24 @@ from scipy import ndimage
 from mitoda.errors import FileError, InputError
 from mitoda.inference import segment as segmentation
 from mitoda.inference.checks import contrast_looks_inverted
-from mitoda.inference.predictor import InferenceSettings
-from mitoda.inference.segment import SectionDone, Segmented, segment_volume
-from mitoda.inference.segment_settings import SegmentationSettings
+from mitoda.inference.segment import AlreadyComplete, SectionDone, Segmented, predict_masks, segment
+from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
+from mitoda.inference.streaming import predict
+from mitoda.inference.voxel_size import VoxelSizeFound
+from mitoda.models.model import Model
 from mitoda.models.weights import WeightsInfo
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
-from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, recipe
+from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, model_of
 
-CPU = torch.device("cpu")
-INFO = WeightsInfo("local", (5.0, 5.0), 20.0)
 SIZE = (10.0, 5.0, 5.0)
 THROUGH = np.zeros((3, 3, 3), bool)
 THROUGH[1] = True
 THROUGH[:, 1, 1] = True
 
 
-@pytest.fixture(autouse=True)
-def _local(monkeypatch):
-    """Weights of the backbone 'local' belong to the fake network."""
-    monkeypatch.setattr(segmentation, "backbone_named", lambda name: recipe())
+def local(network=None) -> Model:
+    """The fake network for 5 nm pixels and pairs 20 nm apart."""
+    return model_of(network or LocalNetwork(), (5.0, 5.0), 20.0)
 
 
 def volume_of(sections: int = 8, seed: int = 0) -> ArrayVolume:
@@ -39,8 +38,10 @@ def volume_of(sections: int = 8, seed: int = 0) -> ArrayVolume:
 
 def run(volume, tmp_path, network=None, **changes):
     """Segment; return all events."""
-    settings = SegmentationSettings(output=tmp_path / "mask.tif", **changes)
-    return list(segment_volume(network or LocalNetwork(), INFO, volume, settings, CPU))
+    settings = SegmentSettings(output=tmp_path / "mask.tif", **changes)
+    first, *events = segment(volume, local(network), settings)
+    assert isinstance(first, Resolved)
+    return events
 
 
 def read(path) -> np.ndarray:
@@ -53,14 +54,7 @@ def test_mask_and_probability_are_those_of_the_network_with_the_voxel_size(tmp_p
     """uint8, 0 and 255, and probability × 255; both say how large a voxel is; events count what was found."""
     volume = volume_of()
     events = run(volume, tmp_path, probability=tmp_path / "p.tif", threshold=0.6)
-    from mitoda.data.geometry import Geometry
-    from mitoda.inference.streaming import predict_sections
-
-    plain = np.stack(
-        list(
-            predict_sections(LocalNetwork(), recipe(), Geometry((5, 5), 20), volume, InferenceSettings(), CPU)
-        )
-    )
+    plain = np.stack(list(predict(volume, local())))
     assert np.array_equal(read(tmp_path / "mask.tif"), np.where(plain >= 0.6, 255, 0))
     assert np.abs(read(tmp_path / "p.tif") - plain * 255).max() <= 0.5 + 1e-4
     for name in ("mask.tif", "p.tif"):
@@ -97,9 +91,9 @@ def test_small_components_are_dropped_through_sections(tmp_path, minimum):
 
 def interrupted(volume, tmp_path, after: int, **changes) -> None:
     """Segment, and stop as Ctrl-C does once so many sections are reported."""
-    settings = SegmentationSettings(output=tmp_path / "mask.tif", **changes)
-    events = segment_volume(LocalNetwork(), INFO, volume, settings, CPU)
-    for _ in range(after):
+    settings = SegmentSettings(output=tmp_path / "mask.tif", **changes)
+    events = segment(volume, local(), settings)
+    for _ in range(1 + after):
         next(events)
     events.close()
 
@@ -131,10 +125,10 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, options):
     events = run(counting, parts, resume=True, **changes(parts))
     assert [event.resumed for event in events[:-1]][:7] == [True] * 7
     assert [event.section for event in events[:-1]] == list(range(12))
-    # beside the identity's first and last section and the look at the contrast: from 7 − stride on; and every one
+    # beside the identity's first and last section and the checks: from 7 − stride on; and every one
     # where grey values on contours are read
     looked_at = range(12) if "snap" in options else ()
-    assert sorted(counting.sections) == sorted([0, 11, *range(5, 12), 6, *looked_at])
+    assert sorted(counting.sections) == sorted([0, 11, *range(5, 12), 0, 6, 11, *looked_at])
     for path in (tmp_path / "whole").iterdir():
         assert np.array_equal(read(path), read(parts / path.name))
     assert sorted(p.name for p in parts.iterdir()) == sorted(p.name for p in (tmp_path / "whole").iterdir())
@@ -228,11 +222,92 @@ def test_a_run_is_resumed_only_as_what_it_was(tmp_path, change):
     elif change == "inverted":
         volume = open_volume(volume.array, voxel_size=SIZE, invert=True)
     else:
-        changes["inference"] = InferenceSettings(tile=(16, 16))
+        changes["tile"] = (16, 16)
     before = (tmp_path / "mask.tif.partial").read_bytes()
     with pytest.raises(InputError, match="other settings or weights"):
         run(volume, tmp_path, network, resume=True, **changes)
     assert (tmp_path / "mask.tif.partial").read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [{}, {"min_size": 12}, {"snap": True}])
+def test_resuming_a_complete_run_says_so_and_computes_nothing(tmp_path, options):
+    """Also where the run was killed right before its first pass was deleted; with other settings it is refused."""
+    volume, p = volume_of(), tmp_path / "p.tif"
+    run(volume, tmp_path, probability=p, **options)
+    before = (tmp_path / "mask.tif").read_bytes()
+
+    class Forbidden(LocalNetwork):
+        def encode(self, section):
+            raise AssertionError("computed again")
+
+    (event,) = run(volume, tmp_path, Forbidden(), probability=p, resume=True, **options)
+    assert event == AlreadyComplete(tmp_path / "mask.tif")
+    assert (tmp_path / "mask.tif").read_bytes() == before
+    with pytest.raises(FileError, match="exists; give another name, or --overwrite"):
+        run(volume, tmp_path, probability=p, resume=True, **options, threshold=0.7)
+    with pytest.raises(FileError, match="exists; give another name, or --overwrite"):
+        run(volume, tmp_path, probability=p, resume=True, **{**options, "min_size": 13})
+
+
+@pytest.mark.parametrize("options", [{}, {"min_size": 12}])
+def test_a_run_killed_between_its_two_files_is_finished(tmp_path, monkeypatch, options):
+    """The probability map has its name, the mask not yet: nothing is computed again."""
+    volume, p = volume_of(), tmp_path / "p.tif"
+    run(volume, tmp_path, probability=p, **options)
+    expected = read(tmp_path / "mask.tif")
+    (tmp_path / "mask.tif").unlink()
+    p.unlink()
+    original = segmentation.SectionWriter.__exit__
+
+    def die(self, kind, error, traceback):
+        if self.path != p:
+            original(self, KeyboardInterrupt, None, None)  # closes the file
+            raise KeyboardInterrupt
+        return original(self, kind, error, traceback)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(segmentation.SectionWriter, "__exit__", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(volume, tmp_path, probability=p, **options)
+    assert p.exists()
+    assert not (tmp_path / "mask.tif").exists()
+    events = run(volume, tmp_path, probability=p, resume=True, **options)
+    assert sum(event.resumed for event in events if isinstance(event, SectionDone)) >= 7
+    assert np.array_equal(read(tmp_path / "mask.tif"), expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.tif", "p.tif"]
+
+
+def test_masks_without_files_are_those_of_the_files(tmp_path):
+    """Section by section, with all that the end of the stack decides; probabilities are observed in order."""
+    volume, seen = volume_of(), []
+    settings = MaskSettings(threshold=0.6, min_size=12, snap=True)
+    masks = list(
+        predict_masks(volume, local(), settings, observe=lambda section, p: seen.append((section, p)))
+    )
+    run(volume, tmp_path, threshold=0.6, min_size=12, snap=True)
+    assert np.array_equal(np.stack(masks), read(tmp_path / "mask.tif") > 0)
+    assert [section for section, _ in seen] == list(range(8))
+    assert all(np.array_equal(p, q) for (_, p), q in zip(seen, predict(volume, local()), strict=True))
+
+
+def test_what_is_not_given_is_taken_from_the_weights():
+    """Threshold, size in voxels of this stack, snapping and smoothing; what is given counts."""
+    info = WeightsInfo("compact", (5.0, 5.0), 20.0, threshold=0.7, smoothing=15.0, smallest=5000.0, snap=True)
+    assert resolve(MaskSettings(), info, (10.0, 5.0, 5.0), 100) == Resolved(0.7, 20, True, 15.0)
+    given = MaskSettings(threshold=0.4, min_size=0, snap=False, smoothing=0.0)
+    assert resolve(given, info, (10.0, 5.0, 5.0), 100) == Resolved(0.4, 0, False, 0.0)
+
+
+def test_an_estimated_voxel_size_is_used_and_not_written(tmp_path, monkeypatch):
+    """The first event tells it; the mask claims no calibration."""
+    volume = ArrayVolume(volume_of().array, None, "bare")
+    found = VoxelSizeFound(SIZE, [])
+    monkeypatch.setattr(segmentation, "search_voxel_size", lambda volume, model: found)
+    first, _, *events = segment(volume, local(), SegmentSettings(output=tmp_path / "mask.tif"))
+    assert first == found
+    assert events[-1].stride == 2
+    assert volume.voxel_size is None
+    assert open_volume(tmp_path / "mask.tif").voxel_size is None
 
 
 def test_resuming_and_overwriting_together_go_on(tmp_path):
@@ -270,19 +345,19 @@ def test_what_is_in_the_way_is_refused_before_any_work(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"threshold": 2.0}, "--threshold must lie between 0 and 1; got 2.0"),
-        ({"threshold": float("nan")}, "--threshold"),
-        ({"min_size": -1}, "--min-size is a number of voxels"),
-        ({"mask_value": 256}, "--mask-value must be from 1 to 255"),
-        ({"mask_value": 0}, "--mask-value"),
+        ({"threshold": 2.0}, "threshold must lie between 0 and 1; got 2.0"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"min_size": -1}, "min_size is a number of voxels"),
+        ({"mask_value": 256}, "mask_value must be from 1 to 255"),
+        ({"mask_value": 0}, "mask_value"),
     ],
 )
 def test_settings_are_refused_in_the_words_of_the_options(tmp_path, changes, message):
     """With the value that was given."""
     with pytest.raises(InputError, match=message):
-        SegmentationSettings(output=tmp_path / "mask.tif", **changes)
+        SegmentSettings(output=tmp_path / "mask.tif", **changes)
     with pytest.raises(InputError, match="cannot both be written"):
-        SegmentationSettings(output=tmp_path / "mask.tif", probability=tmp_path / "x" / ".." / "mask.tif")
+        SegmentSettings(output=tmp_path / "mask.tif", probability=tmp_path / "x" / ".." / "mask.tif")
 
 
 def test_an_empty_mask_is_said_aloud(tmp_path):
@@ -303,7 +378,7 @@ def test_odd_stacks_work_and_are_remarked_upon(tmp_path):
     noise = volume_of(10).array
     assert "paired with itself" in warned(noise[:1])
     assert "constant (all its pixels are 9)" in warned(np.full((3, 20, 20), 9, np.uint8))
-    assert "pairs are 60 nm apart here, and were 20 nm" in warned(noise, (60.0, 5.0, 5.0))
+    assert "pair are 60 nm apart here and were 20 nm" in warned(noise, (60.0, 5.0, 5.0))
     assert "apart" not in warned(noise)
 
 

@@ -10,21 +10,20 @@ from torch import Tensor
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.inference.self_consistency import (
     SCORES,
+    consistency_scores,
     dice,
     diversity,
     entropy,
     foreground_is_plausible,
     foreground_share,
     iou,
-    plan_places,
-    selection_scores,
+    plan_samples,
 )
-from mitoda.models.backbones import backbone_named, build_network
+from mitoda.models.backbones import build_network
+from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairOutput, SectionFeatures
+from mitoda.models.weights import WeightsInfo
 from mitoda.volumes import ArrayVolume
-
-CPU = torch.device("cpu")
-COMPACT = backbone_named("compact")
 
 
 def volume(sections: int = 7, side: int = 64, seed: int = 0) -> ArrayVolume:
@@ -48,6 +47,11 @@ class Told(torch.nn.Module):
     def decode(self, first: object, second: object, residual: bool = True) -> PairOutput:
         logits = [None if maps is None else torch.stack([-maps, maps])[None] for maps in self.told]
         return PairOutput(*logits, torch.zeros(1), (torch.zeros(1),) * 2, (torch.zeros(1),) * 2)
+
+
+def model(network: torch.nn.Module) -> Model:
+    """A network that works at 5 nm."""
+    return Model(network, WeightsInfo("compact", (5.0, 5.0), 20.0))
 
 
 def half(rows: int) -> Tensor:
@@ -90,8 +94,8 @@ def test_the_guard_holds_from_three_tenths_to_thrice_the_source(share, plausible
 def test_scores_of_a_network_that_says_what_it_was_told():
     """Upper half as first, upper quarter as second: every score follows by hand."""
     told = Told(half(8), half(4), residual=half(8))
-    scores = selection_scores(
-        told, COMPACT, UnlabelledPairs(volume(), 2), CPU, student=Told(half(8), half(8), None),
+    scores = consistency_scores(
+        model(told), UnlabelledPairs(volume(), 2), student=Told(half(8), half(8), None),
         source_foreground=0.2, samples=2,
     )  # fmt: skip
     # the same section is 4 rows as second and 8 as first; the residual is rows 4 to 8, predicted as rows 0 to 8
@@ -107,8 +111,8 @@ def test_scores_of_a_network_that_says_what_it_was_told():
 def test_an_empty_network_has_no_agreement_and_fails_the_guard():
     """All background: agreement does not exist, the guard says no."""
     empty = half(0)
-    scores = selection_scores(
-        Told(empty, empty, empty), COMPACT, UnlabelledPairs(volume(), 2), CPU, source_foreground=0.05
+    scores = consistency_scores(
+        model(Told(empty, empty, empty)), UnlabelledPairs(volume(), 2), source_foreground=0.05
     )
     assert scores["two_context_dice"] is None
     assert scores["residual_iou"] is None
@@ -119,7 +123,7 @@ def test_an_empty_network_has_no_agreement_and_fails_the_guard():
 def test_what_does_not_exist_is_none(sections):
     """Too few sections for two contexts, no residual, no student, no source: None, and the rest is there."""
     pairs = UnlabelledPairs(volume(sections), min(2, sections - 1))
-    scores = selection_scores(Told(half(8), half(8), None), COMPACT, pairs, CPU)
+    scores = consistency_scores(model(Told(half(8), half(8), None)), pairs)
     missing = {name for name, value in scores.items() if value is None}
     assert missing == {"two_context_dice", "residual_iou", "student_ema_dice", "foreground_ok"}
     assert set(scores) == {*SCORES, "foreground_ok"}
@@ -131,7 +135,7 @@ def test_a_real_network_keeps_its_mode_and_torch_its_random_state():
     network = build_network("compact").train()
     before = torch.get_rng_state()
     pairs = UnlabelledPairs(volume(9, 96), 2, (1.5, 1.5))
-    twice = [selection_scores(network, COMPACT, pairs, CPU, student=network, samples=3) for _ in range(2)]
+    twice = [consistency_scores(model(network), pairs, student=network, samples=3) for _ in range(2)]
     assert twice[0] == twice[1]
     assert twice[0]["student_ema_dice"] == 1.0
     assert 0 <= twice[0]["two_context_dice"] <= 1
@@ -141,12 +145,12 @@ def test_a_real_network_keeps_its_mode_and_torch_its_random_state():
 
 def test_places_are_spread_and_lie_inside():
     """One middle from each part of the volume, both neighbours inside it; another seed looks elsewhere."""
-    places = plan_places(165, 10, samples=12, seed=0)
+    places = plan_samples(165, 10, samples=12, seed=0)
     middles = [middle for _, middle, _ in places]
     assert len(set(middles)) == 12
     assert middles == sorted(middles)
     assert all(first == k - 10 >= 0 and last == k + 10 < 165 for first, k, last in places)
-    assert places != plan_places(165, 10, samples=12, seed=1)
+    assert places != plan_samples(165, 10, samples=12, seed=1)
 
 
 def test_the_source_share_is_that_of_its_labels():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from mitoda.inference.smoothing import smooth_along_sections, smoothing_reach
+from mitoda.inference.streaming import smooth_along_sections, smoothing_reach
 
 
 def stream(volume: np.ndarray, sigma: float, first: int = 0, start: int = 0) -> np.ndarray:
@@ -66,3 +66,9 @@ def test_no_more_sections_are_kept_than_the_window_needs():
 def test_every_section_comes_out_once(sigma):
     """As many maps come out as went in."""
     assert len(stream(np.zeros((7, 1, 1), np.float32), sigma)) == 7
+
+
+def test_a_sigma_beyond_the_stack_is_its_mean():
+    """However long the smoothing, no more than the stack is kept and all sections count alike."""
+    volume = np.random.default_rng(2).random((5, 2, 2), dtype=np.float32)
+    assert np.allclose(stream(volume, 1e9), volume.mean(0), atol=1e-6)

@@ -10,20 +10,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mitoda.data.geometry import Geometry
 from mitoda.errors import InputError
 from mitoda.inference import streaming as inference
-from mitoda.inference.predictor import InferenceSettings, SectionPredictor, normalise_section
-from mitoda.inference.prefetch import read_ahead
-from mitoda.inference.streaming import behind, predict_sections
+from mitoda.inference.predictor import SectionPredictor, normalise_section
+from mitoda.inference.settings import PredictionSettings
+from mitoda.inference.streaming import delayed, predict, read_ahead
 from mitoda.inference.tiling import plan_pairs
 from mitoda.models.backbones import BACKBONES, build_network
-from mitoda.models.weights import find_weights, load_weights
+from mitoda.models.model import Model, load_model
 from mitoda.volumes import ArrayVolume, open_volume
-from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, recipe, tiny_network
+from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, model_of, recipe, tiny_network
 
 CPU = torch.device("cpu")
-PLAIN = InferenceSettings()
+PLAIN = PredictionSettings()
 SIZE = (10.0, 5.0, 5.0)
 
 
@@ -35,17 +34,15 @@ def random_volume(sections: int = 7, rows: int = 48, columns: int = 64, size=SIZ
     return ArrayVolume(array, size, "noise")
 
 
-def geometry(stride: int, pixel: float = 5.0) -> Geometry:
-    """Pairs of 10 nm sections `stride` apart."""
-    return Geometry((pixel, pixel), 10.0 * stride)
+def model_for(network, stride: int, backbone=None, pixel: float = 5.0) -> Model:
+    """A model for pairs of 10 nm sections `stride` apart."""
+    return model_of(network, (pixel, pixel), 10.0 * stride, backbone or recipe(network.grid))
 
 
-def predict(network, volume, stride, settings=PLAIN, backbone=None, start=0, pixel=5.0):
+def predict_all(network, volume, stride, settings=PLAIN, backbone=None, start=0, pixel=5.0):
     """All sections as one array."""
-    backbone = backbone or recipe(network.grid)
-    return np.stack(
-        list(predict_sections(network, backbone, geometry(stride, pixel), volume, settings, CPU, start))
-    )
+    model = model_for(network, stride, backbone, pixel)
+    return np.stack(list(predict(volume, model, settings, start)))
 
 
 def plainly(network, volume, stride, kind="standard"):
@@ -80,7 +77,7 @@ def test_streaming_equals_the_plain_computation(grid, kind, sections, stride):
     """Every pair and both visits, one section to short stacks and deep ones, odd shapes: ≤ 1e-5 on average."""
     network = tiny_network(grid)
     volume = random_volume(sections, 37, 50)
-    streamed = predict(network, volume, stride, backbone=recipe(grid, kind))
+    streamed = predict_all(network, volume, stride, backbone=recipe(grid, kind))
     assert streamed.shape == volume.shape
     assert streamed.dtype == np.float32
     difference = np.abs(streamed - plainly(network, volume, stride, kind))
@@ -94,16 +91,18 @@ def test_streaming_equals_the_plain_computation(grid, kind, sections, stride):
 def test_tiles_and_blending_equal_the_whole_section_for_a_local_network(tile, overlap):
     """Where a pixel decides alone, cutting and blending change nothing."""
     volume = random_volume(4, 75, 61)
-    settings = InferenceSettings(tile, overlap)
-    whole = predict(LocalNetwork(), volume, 1)
-    assert np.allclose(predict(LocalNetwork(), volume, 1, settings), whole, atol=1e-5)
+    settings = PredictionSettings(tile, overlap)
+    whole = predict_all(LocalNetwork(), volume, 1)
+    assert np.allclose(predict_all(LocalNetwork(), volume, 1, settings), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [1, 5, 64])
 def test_a_section_smaller_than_the_network_is_mirrored_and_works(side):
     """One pixel, five, or just what the network's poolings leave a single pixel of: a probability comes out."""
     torch.manual_seed(0)
-    result = predict(build_network("compact"), random_volume(2, side, side), 1, backbone=BACKBONES["compact"])
+    result = predict_all(
+        build_network("compact"), random_volume(2, side, side), 1, backbone=BACKBONES["compact"]
+    )
     assert result.shape == (2, side, side)
     assert np.isfinite(result).all()
 
@@ -113,9 +112,9 @@ def test_a_section_smaller_than_the_network_is_mirrored_and_works(side):
 def test_batches_of_any_size_change_nothing(batch, sections, stride):
     """Sections, tiles and views go through the network together and come out as they do one by one."""
     network, volume = tiny_network(2), random_volume(sections, 75, 61)
-    settings = InferenceSettings(tile=(64, 64), overlap=16, flips=True, batch_size=1)
-    alone = predict(network, volume, stride, settings)
-    together = predict(network, volume, stride, replace(settings, batch_size=batch))
+    settings = PredictionSettings(tile=(64, 64), overlap=16, flips=True, batch_size=1)
+    alone = predict_all(network, volume, stride, settings)
+    together = predict_all(network, volume, stride, replace(settings, batch_size=batch))
     assert np.allclose(together, alone, atol=1e-5)
 
 
@@ -127,12 +126,12 @@ def test_compiling_that_fails_is_announced_and_changes_nothing(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", refuse)
     volume, said = random_volume(4, 32, 32), []
-    settings = InferenceSettings(compiled=True)
-    found = list(
-        predict_sections(LocalNetwork(), recipe(), geometry(1), volume, settings, CPU, 0, said.append)
-    )
-    assert np.array_equal(np.stack(found), predict(LocalNetwork(), volume, 1))
-    assert said == ["--compile failed and is left out, which changes the speed only (no working compiler)"]
+    settings = PredictionSettings(compiled=True)
+    found = list(predict(volume, model_for(LocalNetwork(), 1), settings, 0, said.append))
+    assert np.array_equal(np.stack(found), predict_all(LocalNetwork(), volume, 1))
+    assert said == [
+        "torch.compile failed; the run continues uncompiled, which is slower (no working compiler)"
+    ]
 
 
 def test_compiling_goes_through_the_compiled_network(monkeypatch):
@@ -150,8 +149,8 @@ def test_compiling_goes_through_the_compiled_network(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", stand_in)
     volume = random_volume(4, 32, 32)
-    found = predict(LocalNetwork(), volume, 1, InferenceSettings(compiled=True))
-    assert np.array_equal(found, predict(LocalNetwork(), volume, 1))
+    found = predict_all(LocalNetwork(), volume, 1, PredictionSettings(compiled=True))
+    assert np.array_equal(found, predict_all(LocalNetwork(), volume, 1))
     assert compiled.count("encode") == 1 + 4  # and once to try it out
     assert compiled.count("decode") == 1 + 3
 
@@ -181,12 +180,12 @@ def test_out_of_memory_is_answered_by_smaller_batches_then_smaller_tiles_and_ann
     """Batches 4, 2, 1, then half a tile and another half; the same sections come out, and each change is said."""
     volume = random_volume(6, 128, 128)
     said = []
-    settings = InferenceSettings(batch_size=4, overlap=16)
+    settings = PredictionSettings(batch_size=4, overlap=16)
     network = Greedy(64 * 64, error)
-    sections = predict_sections(network, recipe(), geometry(1), volume, settings, CPU, 0, said.append)
-    assert np.allclose(np.stack(list(sections)), predict(LocalNetwork(), volume, 1), atol=1e-5)
+    sections = predict(volume, model_for(network, 1), settings, 0, said.append)
+    assert np.allclose(np.stack(list(sections)), predict_all(LocalNetwork(), volume, 1), atol=1e-5)
     assert len(said) == 4
-    assert "out of memory at section 0: going on there with smaller batches (batch 2)" in said[0]
+    assert "out of memory at section 0: continuing there with smaller batches (batch 2)" in said[0]
     assert "tiles of 64×64 pixels (batch 1)" in said[-1]
 
 
@@ -194,22 +193,21 @@ def test_out_of_memory_is_answered_by_smaller_batches_then_smaller_tiles_and_ann
 def test_where_no_smaller_tile_helps_the_error_is_raised(error):
     """Nothing is left to halve, or it was another error: no endless trying."""
     with pytest.raises(RuntimeError) as caught:
-        predict(Greedy(0, error), random_volume(3, 128, 128), 1)
+        predict_all(Greedy(0, error), random_volume(3, 128, 128), 1)
     assert str(caught.value) == str(error)
 
 
 def test_bfloat16_and_float32_give_the_masks_of_the_plain_computation(real_data):
     """Bundled weights on real sections: probabilities within 0.003 on average and IoU 0.995; in float32 1e-5."""
-    network, info = load_weights(find_weights("default"))
+    model = load_model(device="cpu", precision="float32")
     stack = open_volume(real_data / "lucchi" / "training.tif", voxel_size=(5, 5, 5))
     crop = np.stack([stack.read(k, slice(100, 484), slice(300, 812)) for k in range(40, 54)])
     volume = ArrayVolume(crop, (5.0, 5.0, 5.0), "lucchi")
-    expected = plainly(network, volume, 10)
+    expected = plainly(model.network, volume, 10)
 
     def found(bfloat16: bool) -> np.ndarray:
-        settings = InferenceSettings(bfloat16=bfloat16)
-        backbone, at = BACKBONES[info.backbone], Geometry(info.pixel, info.spacing)
-        return np.stack(list(predict_sections(network, backbone, at, volume, settings, CPU)))
+        precise = replace(model, bfloat16=bfloat16)
+        return np.stack(list(predict(volume, precise, PredictionSettings(smoothing=0.0))))
 
     assert np.abs(found(False) - expected).mean() < 1e-5
     fast = found(True)
@@ -224,39 +222,39 @@ def test_the_local_network_is_computed_by_hand():
     volume = random_volume(3, 16, 16)
     a, b, c = (normalise_section(volume.read(k), "standard") for k in range(3))
     expected = (1 / (1 + np.exp(-(2 * b - a))) + 1 / (1 + np.exp(-(2 * b + c)))) / 2
-    assert np.allclose(predict(LocalNetwork(), volume, 1)[1], expected, atol=1e-5)
+    assert np.allclose(predict_all(LocalNetwork(), volume, 1)[1], expected, atol=1e-5)
 
 
 def test_mirrored_views_are_mirrored_back():
     """Test-time augmentation changes nothing for a local network, and something for others."""
     volume = random_volume(3, 32, 48)
-    flips = InferenceSettings(tile=(32, 32), overlap=8, flips=True)
+    flips = PredictionSettings(tile=(32, 32), overlap=8, flips=True)
     assert np.allclose(
-        predict(LocalNetwork(), volume, 1, flips), predict(LocalNetwork(), volume, 1), atol=1e-5
+        predict_all(LocalNetwork(), volume, 1, flips), predict_all(LocalNetwork(), volume, 1), atol=1e-5
     )
     network = tiny_network()
-    assert not np.allclose(predict(network, volume, 1, flips), predict(network, volume, 1), atol=1e-5)
+    assert not np.allclose(predict_all(network, volume, 1, flips), predict_all(network, volume, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize(("sections", "stride"), [(9, 3), (6, 4)])
 def test_starting_later_gives_the_same_sections(sections, stride):
     """For every start, also past the stride and in short stacks; at the end there is nothing."""
     network, volume = tiny_network(), random_volume(sections, 32, 32)
-    everything = predict(network, volume, stride)
+    everything = predict_all(network, volume, stride)
     for start in range(1, sections):
-        assert np.array_equal(predict(network, volume, stride, start=start), everything[start:])
-    assert list(predict_sections(network, recipe(), geometry(stride), volume, PLAIN, CPU, sections)) == []
+        assert np.array_equal(predict_all(network, volume, stride, start=start), everything[start:])
+    assert list(predict(volume, model_for(network, stride), PLAIN, sections)) == []
 
 
 def test_features_that_do_not_fit_are_computed_again_with_equal_results(monkeypatch):
     """With no room for features the sections are encoded twice; the probabilities are the same."""
     network, volume = tiny_network(2), random_volume(6, 40, 64)
-    kept = predict(network, volume, 2)
+    kept = predict_all(network, volume, 2)
     monkeypatch.setattr(inference, "FEATURES_LIMIT", 0)
     calls = []
     encode = network.encode
     monkeypatch.setattr(network, "encode", lambda section: calls.append(1) or encode(section))
-    assert np.array_equal(predict(network, volume, 2), kept)
+    assert np.array_equal(predict_all(network, volume, 2), kept)
     assert len(calls) == 6 + 4  # each of the four pairs encodes its first section again
 
 
@@ -266,7 +264,7 @@ def test_features_that_fit_are_computed_once(monkeypatch):
     calls = []
     encode = network.encode
     monkeypatch.setattr(network, "encode", lambda section: calls.append(1) or encode(section))
-    predict(network, volume, 2)
+    predict_all(network, volume, 2)
     assert len(calls) == 6
 
 
@@ -280,10 +278,10 @@ def test_sections_above_the_backbones_limit_are_tiled():
             return super().encode(section)
 
     volume = random_volume(2, 64, 96)
-    predict(Spy(), volume, 1, backbone=recipe(whole=64 * 96))
+    predict_all(Spy(), volume, 1, backbone=recipe(whole=64 * 96))
     assert set(shapes) == {(64, 96)}
     shapes.clear()
-    predict(Spy(), volume, 1, backbone=recipe(whole=32 * 32))
+    predict_all(Spy(), volume, 1, backbone=recipe(whole=32 * 32))
     assert set(shapes) == {(32, 32)}
 
 
@@ -292,7 +290,7 @@ def test_other_pixel_sizes_are_resampled_there_and_back(pixel):
     """A bright half stays the same half of the section, in the section's own pixels, at any working pixel."""
     array = np.zeros((2, 60, 80), np.uint8)
     array[:, :, 40:] = 255
-    result = predict(LocalNetwork(), ArrayVolume(array, SIZE), 1, pixel=pixel)
+    result = predict_all(LocalNetwork(), ArrayVolume(array, SIZE), 1, pixel=pixel)
     assert result.shape == array.shape
     assert (result[:, :, :38] < 0.5).all()
     assert (result[:, :, 42:] > 0.5).all()
@@ -301,10 +299,10 @@ def test_other_pixel_sizes_are_resampled_there_and_back(pixel):
 def test_sections_are_read_once_each_in_order_and_a_resumed_run_reads_no_more_than_it_needs():
     """From the start: 0, 1, 2, …; from section 5 with stride 2: nothing before section 3."""
     volume = CountingVolume(random_volume(8, 16, 16))
-    predict(LocalNetwork(), volume, 2)
+    predict_all(LocalNetwork(), volume, 2)
     assert volume.sections == list(range(8))
     volume.sections.clear()
-    predict(LocalNetwork(), volume, 2, start=5)
+    predict_all(LocalNetwork(), volume, 2, start=5)
     assert volume.sections == [3, 4, 5, 6, 7]
 
 
@@ -334,7 +332,7 @@ def test_memory_does_not_grow_with_the_depth_of_the_stack():
             return features
 
     volume = Watched(random_volume(60, 16, 16))
-    for _ in predict_sections(Remembering(), recipe(), geometry(4), volume, PLAIN, CPU):
+    for _ in predict(volume, model_for(Remembering(), 4), PLAIN):
         pass
     assert most <= 4
     assert Remembering.most <= 4 + 2
@@ -343,7 +341,7 @@ def test_memory_does_not_grow_with_the_depth_of_the_stack():
 def test_the_first_section_comes_before_the_last_is_read():
     """It streams: section 0 is out when the stride is read, and a few ahead."""
     volume = CountingVolume(random_volume(40, 16, 16))
-    sections = predict_sections(LocalNetwork(), recipe(), geometry(3), volume, PLAIN, CPU)
+    sections = predict(volume, model_for(LocalNetwork(), 3), PLAIN)
     next(sections)
     assert max(volume.sections) <= 3 + 4
     sections.close()
@@ -351,14 +349,14 @@ def test_the_first_section_comes_before_the_last_is_read():
 
 def reading_threads() -> list[threading.Thread]:
     """Those that read ahead and live."""
-    return [thread for thread in threading.enumerate() if thread.name == "mitoda-read-ahead"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("mitoda-read-ahead")]
 
 
 def test_an_error_of_the_volume_is_raised_here_and_closes_the_thread():
     """Sections before it come out; the thread is gone although the error is kept."""
     volume = BrokenVolume(random_volume(9, 16, 16), broken=6)
     done = []
-    sections = predict_sections(LocalNetwork(), recipe(), geometry(2), volume, PLAIN, CPU)
+    sections = predict(volume, model_for(LocalNetwork(), 2), PLAIN)
     with pytest.raises(OSError, match="section 6 cannot be read"):
         done.extend(sections)
     assert len(done) == 4
@@ -373,14 +371,14 @@ def test_an_error_of_the_network_closes_the_thread():
             raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no") as kept:
-        list(predict_sections(Failing(), recipe(), geometry(1), random_volume(9, 16, 16), PLAIN, CPU))
+        list(predict(random_volume(9, 16, 16), model_for(Failing(), 1), PLAIN))
     assert kept.value is not None
     assert not reading_threads()
 
 
 def test_closing_early_closes_the_thread():
     """Ctrl-C leaves nothing that reads on."""
-    sections = predict_sections(LocalNetwork(), recipe(), geometry(1), random_volume(30, 16, 16), PLAIN, CPU)
+    sections = predict(random_volume(30, 16, 16), model_for(LocalNetwork(), 1), PLAIN)
     next(sections)
     assert reading_threads()
     sections.close()
@@ -397,7 +395,7 @@ def test_items_come_behind_by_a_count_and_all_of_them(count):
             taken.append(n)
             yield n
 
-    found = [(item, len(taken)) for item in behind(items(), count)]
+    found = [(item, len(taken)) for item in delayed(items(), count)]
     assert found == [(n, min(n + count + 1, 10)) for n in range(10)]
 
 
@@ -437,7 +435,7 @@ def test_a_constant_section_is_finite():
     """Zeros go in, a probability comes out."""
     volume = ArrayVolume(np.full((3, 20, 20), 77, np.uint8), SIZE)
     for kind in ("standard", "minmax"):
-        assert np.isfinite(predict(tiny_network(), volume, 1, backbone=recipe(1, kind))).all()
+        assert np.isfinite(predict_all(tiny_network(), volume, 1, backbone=recipe(1, kind))).all()
         assert (normalise_section(volume.read(0), kind) == 0).all()
 
 
@@ -446,21 +444,21 @@ def test_an_unknown_voxel_size_says_what_to_give():
     with pytest.raises(
         InputError, match=r"voxel size of noise is not in its metadata; give --voxel-size Z Y X"
     ):
-        predict(LocalNetwork(), random_volume(size=None), 1)
+        predict_all(LocalNetwork(), random_volume(size=None), 1)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"tile": (0, 64)}, "--tile is rows and columns"), ({"overlap": -1}, "--overlap is a number of pixels")],
+    [({"tile": (0, 64)}, "tile is rows and columns"), ({"overlap": -1}, "overlap is a number of pixels")],
 )
 def test_tiles_that_cannot_be_are_refused(values, message):
     """A tile of nothing, or an overlap below nothing, would leave gaps."""
     with pytest.raises(InputError, match=message):
-        InferenceSettings(**values)
+        PredictionSettings(**values)
 
 
 def test_rounding_makes_no_probability_above_one():
     """Smoothing and interpolation add up weights whose sum is 1 but for rounding; what comes out can be scored."""
-    predictor = SectionPredictor(LocalNetwork(), recipe(), (48, 64), (1.0, 1.0), PLAIN, CPU)
+    predictor = SectionPredictor(model_for(LocalNetwork(), 1), (48, 64), (1.0, 1.0))
     above = torch.full(predictor.tiling.padded, 1 + 3e-7)
     assert predictor.finish(above)().max() == 1.0

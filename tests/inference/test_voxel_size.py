@@ -2,18 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from mitoda.errors import InputError
 from mitoda.inference import voxel_size as scale_search
 from mitoda.inference.voxel_size import middle_of_peak, search_voxel_size, section_thickness
-from mitoda.models.weights import WeightsInfo
 from mitoda.volumes import ArrayVolume
-from tests.fakes import tiny_network
+from tests.fakes import model_of, tiny_network
 
-CPU = torch.device("cpu")
-INFO = WeightsInfo("compact", (6.0, 5.0), 50.0)
+MODEL = model_of(tiny_network(), (6.0, 5.0), 50.0)
 
 
 def tissue(every: int = 1, noise: float = 0.0) -> ArrayVolume:
@@ -38,22 +35,22 @@ def agreement_at(monkeypatch):
     def make(zoom: float, foreground: float = 0.05) -> list[tuple[int, tuple[float, float]]]:
         seen = []
 
-        def scores(network, backbone, pairs, device, **options):
+        def scores(model, pairs, **options):
             seen.append((pairs.stride, pairs.scale))
             off = abs(np.log(pairs.scale[0] * zoom))
             return {"two_context_dice": 0.9 - off, "foreground": foreground}
 
-        monkeypatch.setattr(scale_search, "selection_scores", scores)
+        monkeypatch.setattr(scale_search, "consistency_scores", scores)
         return seen
 
     return make
 
 
 @pytest.mark.parametrize("zoom", [0.5, 1.0, 2.0])
-def test_the_pixel_is_taken_at_which_the_two_answers_agree_best(agreement_at, zoom):
+def test_the_pixel_is_taken_at_which_the_two_predictions_agree_best(agreement_at, zoom):
     """A network that works at 6 × 5 nm and agrees best at stacks enlarged twice takes pixels of 12 × 10 nm."""
     agreement_at(zoom)
-    found = search_voxel_size(tiny_network(), INFO, tissue(4), CPU)
+    found = search_voxel_size(tissue(4), MODEL)
     assert found.voxel_size[1:] == pytest.approx((6 * zoom, 5 * zoom))
     assert found.voxel_size[0] == pytest.approx(4 * 6 * zoom, rel=0.2)
     assert f"{6 * zoom:.3g} {5 * zoom:.3g} nm" in found.sentence
@@ -63,7 +60,7 @@ def test_the_pixel_is_taken_at_which_the_two_answers_agree_best(agreement_at, zo
 def test_every_section_looked_at_has_a_neighbour_on_both_sides(agreement_at):
     """Pairs are 50 nm apart where the stack is deep enough, and never so far that no middle is left."""
     seen = agreement_at(1.0)
-    search_voxel_size(tiny_network(), INFO, tissue(1), CPU)
+    search_voxel_size(tissue(1), MODEL)
     strides = [stride for stride, _ in seen]
     assert max(strides) == 2  # of 6 sections
     assert min(strides) >= 1
@@ -74,14 +71,14 @@ def test_nothing_or_everything_found_is_no_scale(agreement_at, foreground):
     """Refused, with what to give instead, where the network sees nothing sensible at any scale."""
     agreement_at(1.0, foreground)
     with pytest.raises(InputError, match=r"finds no mitochondria at any scale.*--voxel-size Z Y X"):
-        search_voxel_size(tiny_network(), INFO, tissue(), CPU)
+        search_voxel_size(tissue(), MODEL)
 
 
 def test_two_sections_are_too_few():
     """No section has two answers then."""
     few = ArrayVolume(tissue().array[:2], name="few")
     with pytest.raises(InputError, match=r"few .* takes three sections.*--voxel-size Z Y X"):
-        search_voxel_size(tiny_network(), INFO, few, CPU)
+        search_voxel_size(few, MODEL)
 
 
 def test_of_a_flat_peak_the_middle_is_taken():

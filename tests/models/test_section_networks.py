@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from mitoda.data.geometry import Geometry
 from mitoda.errors import InputError
-from mitoda.inference.predictor import InferenceSettings
-from mitoda.inference.streaming import predict_sections
-from mitoda.models.backbones import backbone_named, build_network, reinitialise
+from mitoda.inference.streaming import predict
+from mitoda.models.backbones import build_network, reinitialise
+from mitoda.models.model import Model
 from mitoda.models.section_networks import GroupedConvolution, ResidualBlock, Rsunet, Unet
 from mitoda.models.weights import WeightsInfo, load_weights, save_weights
 from mitoda.volumes import ArrayVolume
@@ -133,16 +132,7 @@ def test_weights_go_to_disk_and_come_back_and_predict_a_volume(tmp_path):
     volume = ArrayVolume(
         np.random.default_rng(0).integers(0, 255, (3, 32, 48), dtype=np.uint8), (50.0, 5.0, 5.0)
     )
-    predicted = list(
-        predict_sections(
-            loaded,
-            backbone_named(info.backbone),
-            Geometry(info.pixel, info.spacing),
-            volume,
-            InferenceSettings(),
-            torch.device("cpu"),
-        )
-    )
+    predicted = list(predict(volume, Model(loaded, info)))
     assert len(predicted) == 3
     section = volume.read(1).astype(np.float32)
     section = (section - section.min()) / (section.max() - section.min())

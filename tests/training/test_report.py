@@ -9,8 +9,7 @@ import torch
 
 from mitoda.data.geometry import Geometry
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
-from mitoda.inference.predictor import InferenceSettings
-from mitoda.inference.streaming import predict_sections
+from mitoda.inference.streaming import predict
 from mitoda.models.weights import load_weights, save_weights
 from mitoda.training.domains import Prepared
 from mitoda.training.loop import Ended
@@ -18,7 +17,7 @@ from mitoda.training.report import Check, Checks, check_result, neighbourhood, w
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import ArrayVolume
-from tests.fakes import compact_weights, recipe, tiny_network
+from tests.fakes import compact_weights, model_of, tiny_network
 
 CPU = torch.device("cpu")
 PLAN = Plan(
@@ -89,11 +88,11 @@ def test_a_single_section_is_predicted_as_in_the_whole_volume(target_phantom):
     """Section k with its two partners gives k the same probability as streaming the whole stack."""
     volume, _ = target_phantom
     geometry = Geometry(volume.voxel_size[1:], 3 * volume.voxel_size[0])
-    arguments = InferenceSettings(), CPU
-    whole = list(predict_sections(tiny_network(), recipe(), geometry, volume, *arguments))
+    model = model_of(tiny_network(), geometry.pixel, geometry.spacing)
+    whole = list(predict(volume, model))
     for k in (0, 4, 7):
         near, index = neighbourhood(volume, k, 3, geometry.spacing)
-        part = list(predict_sections(tiny_network(), recipe(), geometry, near, *arguments))
+        part = list(predict(near, model))
         assert np.allclose(part[index], whole[k], atol=1e-6)
 
 

@@ -1,0 +1,138 @@
+"""How a volume is predicted, which voxels become mitochondria, and which files are written."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mitoda.data.geometry import component_limit
+from mitoda.errors import FileError, InputError
+from mitoda.volumes import VoxelSize
+
+if TYPE_CHECKING:  # this module is imported for its defaults, without torch
+    from mitoda.models.weights import WeightsInfo
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How a volume is predicted. Where the default is None, `resolve` or the predictor chooses."""
+
+    tile: tuple[int, int] | None = None
+    """Rows and columns in working pixels; None predicts whole sections where they fit the backbone's limit."""
+    overlap: int = 128
+    """Working pixels that neighbouring tiles share."""
+    flips: bool = False
+    """Average four mirrored views (test-time augmentation)."""
+    smoothing: float | None = None
+    """Standard deviation of a Gaussian along the sections, in nanometres; None takes the weights' value."""
+    batch_size: int | None = None
+    """Pairs (tiles, views) computed together; None takes what fits the memory of a GPU, and 1 on a CPU."""
+    compiled: bool = False
+    """Compile the network with `torch.compile`: faster after about a minute."""
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and min(self.tile) < 1:
+            raise InputError(f"tile is rows and columns in pixels, each at least 1; got {self.tile}")
+        if self.overlap < 0:
+            raise InputError(f"overlap is a number of pixels, 0 or more; got {self.overlap}")
+        if self.smoothing is not None and not 0 <= self.smoothing < math.inf:
+            raise InputError(f"smoothing is a length in nanometres, 0 or more; got {self.smoothing}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"batch_size is a number of pairs, at least 1; got {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class MaskSettings(PredictionSettings):
+    """Which voxels become mitochondria. None takes the weights' value."""
+
+    threshold: float | None = None
+    """Probability from which a voxel is mitochondrion."""
+    min_size: int | None = None
+    """Voxels; smaller components, joined through sections, are removed."""
+    snap: bool | None = None
+    """Move each mitochondrion's boundary to its membrane; see `postprocessing.membrane_snapping`."""
+    boundary: float = 0.0
+    """Nanometres by which boundaries are moved outward in each section, inward where negative."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise InputError(f"threshold must lie between 0 and 1; got {self.threshold}")
+        if self.min_size is not None and self.min_size < 0:
+            raise InputError(f"min_size is a number of voxels, 0 or more; got {self.min_size}")
+        if not math.isfinite(self.boundary):
+            raise InputError(f"boundary is a length in nanometres; got {self.boundary}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentSettings(MaskSettings):
+    """Which files are written."""
+
+    output: Path | str
+    """Mask, .tif."""
+    probability: Path | str | None = None
+    """Probability map, .tif, uint8, × 255; None writes none."""
+    mask_value: int = 255
+    """Value of foreground in the mask."""
+    overwrite: bool = False
+    """Replace existing files."""
+    resume: bool = False
+    """Continue an interrupted run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.mask_value <= 255:
+            raise InputError(f"mask_value must be from 1 to 255; got {self.mask_value}")
+        if self.probability is not None and Path(self.probability).resolve() == Path(self.output).resolve():
+            raise InputError(f"mask and probability map cannot both be written to {self.output}")
+
+    @property
+    def paths(self) -> list[Path]:
+        """The mask and, where wanted, the probability map."""
+        return [Path(path) for path in (self.output, self.probability) if path is not None]
+
+    def check_paths(self) -> None:
+        """Refuse files that could not be written at the end.
+
+        Raises
+        ------
+        InputError, FileError
+            If a name does not end in .tif or .tiff, is taken, or lies in no folder.
+        """
+        for path in self.paths:
+            if path.suffix.lower() not in (".tif", ".tiff"):
+                raise InputError(f"{path} must end in .tif or .tiff; mitoda writes TIFF")
+            if path.is_dir():
+                raise FileError(f"{path} is a folder; give the name of a file")
+            if path.exists() and not self.overwrite and not self.resume:
+                raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
+            if not path.parent.is_dir():
+                raise FileError(
+                    f"the folder {path.parent} does not exist; make it first: mkdir -p {path.parent}"
+                )
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The values in use: those of the settings and, where they are None, those of the weights."""
+
+    threshold: float
+    min_size: int
+    snap: bool
+    smoothing: float
+
+    @property
+    def two_passes(self) -> bool:
+        """Whether the mask of a section depends on the whole stack."""
+        return self.min_size > 0 or self.snap
+
+
+def resolve(settings: MaskSettings, info: "WeightsInfo", voxel_size: VoxelSize, sections: int) -> Resolved:
+    """Take from the weights what the settings leave open, for a stack of so many sections."""
+    limit = component_limit(info.smallest, voxel_size, sections)
+    return Resolved(
+        threshold=info.threshold if settings.threshold is None else settings.threshold,
+        min_size=limit if settings.min_size is None else settings.min_size,
+        snap=info.snap if settings.snap is None else settings.snap,
+        smoothing=info.smoothing if settings.smoothing is None else settings.smoothing,
+    )
