@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from mitoda.data.probability_volume import CoarseVolume, to_pixels
-from mitoda.training.pseudo_labels import ImageBoundary, choose_slab
+from mitoda.methods.mitoda import ImageBoundary
+from mitoda.training.pseudo_labels import choose_slab
 from mitoda.volumes import ArrayVolume
 
 

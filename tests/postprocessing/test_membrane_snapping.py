@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from mitoda.data.probability_volume import CoarseVolume
 from mitoda.errors import FileError
+from mitoda.methods.mitoda import ImageBoundary
 from mitoda.postprocessing.contours import LEVELS
 from mitoda.postprocessing.mask import MaskFinalizer, move_boundary
 from mitoda.postprocessing.membrane_snapping import (
@@ -17,7 +18,6 @@ from mitoda.postprocessing.membrane_snapping import (
     darkest_levels,
     gather,
 )
-from mitoda.training.pseudo_labels import ImageBoundary
 from mitoda.volumes import ArrayVolume
 
 VOXEL = (5.0, 5.0, 5.0)
