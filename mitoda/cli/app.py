@@ -12,6 +12,7 @@ from mitoda.cli.fetch import fetch
 from mitoda.cli.inspect import inspect
 from mitoda.cli.score import score
 from mitoda.cli.segment import segment
+from mitoda.cli.suggest import suggest
 from mitoda.cli.weights import weights
 
 app = typer.Typer(
@@ -39,5 +40,5 @@ def _common(
     pass
 
 
-for command in (demo, fetch, adapt, segment, score, bench, inspect, weights):
+for command in (demo, fetch, adapt, suggest, segment, score, bench, inspect, weights):
     app.command()(command)

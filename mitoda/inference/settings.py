@@ -12,6 +12,9 @@ from mitoda.volumes import VoxelSize
 if TYPE_CHECKING:  # this module is imported for its defaults, without torch
     from mitoda.models.weights import WeightsInfo
 
+SUGGESTED_SIDE_NM = 2000.0
+"""Side of a rectangle that `suggest` proposes: a few mitochondria, two or three minutes of painting."""
+
 
 @dataclass(frozen=True)
 class PredictionSettings:

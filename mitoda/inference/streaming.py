@@ -26,7 +26,7 @@ from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.tiling import plan_pairs
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import SectionFeatures
-from mitoda.volumes import Volume, VoxelSize
+from mitoda.volumes import ArrayVolume, Volume, VoxelSize
 
 Item = TypeVar("Item")
 
@@ -108,6 +108,30 @@ def predict(
         announce(
             f"out of memory at section {following}: continuing there with {how} (batch {settings.batch_size})"
         )
+
+
+def predict_section(volume: Volume, model: Model, section: int) -> np.ndarray:
+    """Predict one section, without smoothing along the sections, at the cost of three: float32, (rows, columns)."""
+    stride = model.geometry.stride(known_voxel_size(volume), volume.shape[0])
+    near, index = neighbourhood(volume, section, stride, model.info.spacing)
+    return list(predict(near, model, PredictionSettings(smoothing=0.0)))[index]
+
+
+def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[ArrayVolume, int]:
+    """Cut section `k` and its partners `stride` sections away out of a volume, as neighbours `spacing` nm apart.
+
+    Section `k` is then predicted as in the whole volume, at the cost of three sections.
+
+    Returns
+    -------
+    ArrayVolume, int
+        The sections, and which of them is `k`.
+    """
+    chosen = sorted({n for n in (k - stride, k, k + stride) if 0 <= n < volume.shape[0]})
+    voxel_size = volume.voxel_size
+    if voxel_size is not None:
+        voxel_size = (spacing, *voxel_size[1:])
+    return ArrayVolume(np.stack([volume.read(n) for n in chosen]), voxel_size, volume.name), chosen.index(k)
 
 
 def _predict_from(

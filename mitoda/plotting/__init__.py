@@ -2,7 +2,16 @@
 
 from mitoda.plotting.curves import Bar, bar_figure, curve_figure
 from mitoda.plotting.html import write_report
-from mitoda.plotting.overlays import BOTH, FIRST_ONLY, PREDICTED, SECOND_ONLY, overlay, stretch, write_png
+from mitoda.plotting.overlays import (
+    BOTH,
+    FIRST_ONLY,
+    PREDICTED,
+    SECOND_ONLY,
+    grid_figure,
+    overlay,
+    stretch,
+    write_png,
+)
 
 __all__ = [
     "BOTH",
@@ -12,6 +21,7 @@ __all__ = [
     "Bar",
     "bar_figure",
     "curve_figure",
+    "grid_figure",
     "overlay",
     "stretch",
     "write_png",

@@ -77,6 +77,20 @@ def stretch(section: np.ndarray) -> np.ndarray:
     return scaled.astype(np.uint8)
 
 
+def grid_figure(pictures: "list[tuple[str, np.ndarray]]", columns: int = 2) -> "Figure":
+    """Draw pictures (rows, columns, 3) with their captions in a grid."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(5 * columns, 5.4 * rows), dpi=100, layout="constrained")
+    for number, (caption, picture) in enumerate(pictures, 1):
+        axes = figure.add_subplot(rows, columns, number)
+        axes.imshow(picture)
+        axes.set_title(caption, fontsize="medium")
+        axes.set_axis_off()
+    return figure
+
+
 def as_png(picture: "np.ndarray | Figure") -> bytes:
     """Encode a picture (uint8) or a figure as PNG."""
     if isinstance(picture, np.ndarray):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mitoda.data.painted import HELD_BACK, MITOCHONDRION
 from mitoda.inference.self_consistency import (
     EMPTY,
     FLOOD,
@@ -13,15 +14,14 @@ from mitoda.inference.self_consistency import (
     foreground_is_plausible,
     foreground_share,
 )
-from mitoda.inference.settings import PredictionSettings
-from mitoda.inference.streaming import predict
+from mitoda.inference.streaming import predict_section
 from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.training.domains import Prepared
 from mitoda.training.loop import Ended
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
-from mitoda.volumes import ArrayVolume, Volume
+from mitoda.volumes import Volume
 
 SAMPLES = 12
 """Samples of the target that the checks look at."""
@@ -129,6 +129,9 @@ def write_run_report(
     training = settings.pop("training")
     state = "complete" if finished.complete else "stopped before its end"
     exception = " except as the oracle's training labels" if plan.training.method == "oracle" else ""
+    if prepared.painted is not None:
+        exception = f" except the painted ones in {prepared.painted.name}"
+    held_back = [record["held_back"] for record in folder.read_log() if "held_back" in record]
     return write_report(
         folder.path,
         f"mitoda adapt: {plan.training.method} on {plan.training.backbone}",
@@ -137,12 +140,16 @@ def write_run_report(
             f"steps; no label of the target was read{exception}."
         ],
         {
+            **({"F1 on the held-back part of the labels": held_back[-1]} if held_back else {}),
             **({} if checks is None else {"Checks of the target without labels": asdict(checks)}),
             "Geometry": _geometry(prepared),
             "Settings": {**settings, **training},
         },
         records=loss_records(folder),
-        pictures=[] if checks is None else _pictures(plan, prepared, folder.weights, device),
+        pictures=[]
+        if checks is None
+        else _painted_pictures(plan, prepared, folder.weights, device)
+        + _pictures(plan, prepared, folder.weights, device),
         compared=None if prepared.start is None else ("now and before", "now only", "before only"),
     )
 
@@ -168,11 +175,11 @@ def _pictures(
     plan: Plan, prepared: Prepared, weights: Path, device: torch.device
 ) -> list[tuple[str, np.ndarray]]:
     """Captions and overlays of evenly spread sections; with weights to begin from, of those with the largest change."""
-    volume, stride = prepared.target.volume, prepared.target.stride
+    volume = prepared.target.volume
 
     def masks(path: Path) -> dict[int, np.ndarray]:
         model = load_model(path, device, plan.precision)
-        return {k: _mask(model, volume, k, stride) for k in chosen}
+        return {k: _mask(model, volume, k) for k in chosen}
 
     count = PICTURES if prepared.start is None else CANDIDATES
     chosen = sorted({(2 * index + 1) * volume.shape[0] // (2 * count) for index in range(count)})
@@ -184,28 +191,32 @@ def _pictures(
     return [_picture(volume, k, now[k], before[k]) for k in sorted(changed)]
 
 
-def _mask(model: Model, volume: Volume, k: int, stride: int) -> np.ndarray:
+def _painted_pictures(
+    plan: Plan, prepared: Prepared, weights: Path, device: torch.device
+) -> list[tuple[str, np.ndarray]]:
+    """Captions and overlays of painted places, with what the weights predict there before and after the run."""
+    painted, volume = prepared.painted, prepared.target.volume
+    if painted is None:
+        return []
+    pictures = []
+    for k in list(painted.index)[:PICTURES]:
+        rows, columns = painted.boxes[k]
+        truth = np.isin(painted.read(k, rows, columns), (MITOCHONDRION, MITOCHONDRION + HELD_BACK))
+        for when, path in (("before the run", prepared.start), ("after the run", weights)):
+            if path is None:
+                continue
+            mask = _mask(load_model(path, device, plan.precision), volume, k)[rows, columns]
+            caption = (
+                f"painted place in section {k}, {when}. Green: painted as mitochondrion and predicted, red: predicted "
+                "only, blue: painted only"
+            )
+            pictures.append((caption, overlay(volume.read(k, rows, columns), mask, truth)))
+    return pictures
+
+
+def _mask(model: Model, volume: Volume, k: int) -> np.ndarray:
     """Mask of a single section, without smoothing along the sections."""
-    near, index = neighbourhood(volume, k, stride, model.info.spacing)
-    maps = predict(near, model, PredictionSettings(smoothing=0.0))
-    return np.asarray(list(maps)[index] >= model.info.threshold)
-
-
-def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[ArrayVolume, int]:
-    """Cut section `k` and its partners `stride` sections away out of a volume, as neighbours `spacing` nm apart.
-
-    Section `k` is then predicted as in the whole volume, at the cost of three sections.
-
-    Returns
-    -------
-    ArrayVolume, int
-        The sections, and which of them is `k`.
-    """
-    chosen = sorted({n for n in (k - stride, k, k + stride) if 0 <= n < volume.shape[0]})
-    voxel_size = volume.voxel_size
-    if voxel_size is not None:
-        voxel_size = (spacing, *voxel_size[1:])
-    return ArrayVolume(np.stack([volume.read(n) for n in chosen]), voxel_size, volume.name), chosen.index(k)
+    return np.asarray(predict_section(volume, model, k) >= model.info.threshold)
 
 
 def _picture(volume: Volume, k: int, mask: np.ndarray, before: np.ndarray | None) -> tuple[str, np.ndarray]:

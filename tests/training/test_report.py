@@ -9,11 +9,11 @@ import torch
 
 from mitoda.data.geometry import Geometry
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
-from mitoda.inference.streaming import predict
+from mitoda.inference.streaming import neighbourhood, predict
 from mitoda.models.weights import load_weights, save_weights
 from mitoda.training.domains import Prepared
 from mitoda.training.loop import Ended
-from mitoda.training.report import Check, Checks, check_result, neighbourhood, write_run_report
+from mitoda.training.report import Check, Checks, check_result, write_run_report
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import ArrayVolume

@@ -1,0 +1,83 @@
+"""`mitoda suggest`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mitoda.cli.inspect import InputArgument, open_input
+from mitoda.cli.options import DestOption, DeviceOption, Lengths
+from mitoda.cli.terminal import say, stdout
+from mitoda.inference.settings import SUGGESTED_SIDE_NM
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mitoda.inference.suggest import Rectangle
+    from mitoda.models.model import Model
+    from mitoda.volumes import Volume
+
+
+def suggest(
+    volume: InputArgument,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Label file to write and to paint in (.tif).")
+    ],
+    count: Annotated[int, typer.Option(help="Number of rectangles.")] = 4,
+    side: Annotated[
+        float, typer.Option(metavar="NM", help="Side of a rectangle in nanometres.")
+    ] = SUGGESTED_SIDE_NM,
+    labels: Annotated[
+        str | None, typer.Option(help="Labels painted earlier: they are copied, and their places left out.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Pretrained weights by name, a .safetensors file, or a run.")
+    ] = "default",
+    voxel_size: Annotated[
+        Lengths | None, typer.Option(metavar="Z Y X", help="Nanometres; instead of the metadata.")
+    ] = None,
+    dest: DestOption = None,
+    device: DeviceOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Suggest where to paint a few labels, and write a label file with these places outlined."""
+    import numpy as np
+
+    from mitoda.data.painted import open_painted
+    from mitoda.inference.suggest import label_sections, suggest_rectangles
+    from mitoda.models.model import load_model
+    from mitoda.plotting import grid_figure, write_png
+    from mitoda.volumes import write_sections
+    from mitoda.volumes.files import check_output
+
+    picture = output.with_suffix(".png")
+    for path in (output, picture):
+        check_output(path, [Path(volume), *([Path(labels)] if labels else [])], overwrite)
+    stack = open_input(volume, voxel_size, None, False, dest)
+    painted = None if labels is None else open_painted(labels, stack)
+    model = load_model(weights, device)
+    rectangles = suggest_rectangles(stack, model, count, side_nm=side, painted=painted)
+    sections = label_sections(stack, rectangles, painted)
+    write_sections(output, sections, stack.shape, np.dtype(np.uint8), stack.voxel_size, overwrite=overwrite)
+    write_png(grid_figure(_pictures(stack, model, rectangles)), picture)
+    for number, one in enumerate(rectangles, 1):
+        stdout.print(f"{number}  {one.text}", markup=False)
+    say(
+        f"wrote {output} and {picture}; paint within the outlines of {output}: 1 background, 2 mitochondrion, 0 where "
+        f"you do not know. Then: mitoda adapt --target {volume} --labels {output}"
+    )
+
+
+def _pictures(
+    stack: "Volume", model: "Model", rectangles: "list[Rectangle]"
+) -> "list[tuple[str, np.ndarray]]":
+    """Each rectangle with what the network finds in it."""
+    from mitoda.inference.streaming import predict_section
+    from mitoda.plotting import overlay
+
+    pictures = []
+    for number, one in enumerate(rectangles, 1):
+        mask = predict_section(stack, model, one.section)[one.rows, one.columns] >= model.info.threshold
+        grey = stack.read(one.section, one.rows, one.columns)
+        pictures.append((f"{number}: {one.text}", overlay(grey, mask)))
+    return pictures
