@@ -7,7 +7,7 @@ import typer
 
 from mitoda.cli.options import DestOption, DeviceOption, Lengths, PrecisionOption
 from mitoda.cli.training import run_adaptation
-from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, Plan, TrainingSettings
+from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, LABELLED_MINUTES, Plan, TrainingSettings
 
 MAY_CHANGE = ("resume", "steps", "minutes", "device")
 """Options that can be given with --resume."""
@@ -25,8 +25,26 @@ SourcesOption = Annotated[
         f"Default: {DEFAULT_SOURCE}.",
     ),
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A few painted places of the target: 0 unlabelled, 1 background, 2 mitochondrion. A file of the target's "
+        "shape, a folder with the painted sections, or a single section with --label-section. Without --source, these "
+        "are the only labels.",
+        rich_help_panel=VOLUMES,
+    ),
+]
+LabelSectionOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of the painted section, if --labels is a single section.", rich_help_panel=VOLUMES
+    ),
+]
 MinutesOption = Annotated[
-    float | None, typer.Option(help=f"Minutes of training. Default: {DEFAULT_MINUTES:g}, unless --steps.")
+    float | None,
+    typer.Option(
+        help=f"Minutes of training. Default: {DEFAULT_MINUTES:g}, with --labels {LABELLED_MINUTES:g}, unless --steps."
+    ),
 ]
 OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")]
 
@@ -152,6 +170,8 @@ def adapt(
     sources: SourcesOption = None,
     minutes: MinutesOption = None,
     out: OutOption = Path("run"),
+    labels: LabelsOption = None,
+    label_section: LabelSectionOption = None,
     invert: InvertOption = False,
     source_voxel_size: SourceVoxelSizeOption = None,
     target_voxel_size: TargetVoxelSizeOption = None,
@@ -198,6 +218,8 @@ def adapt(
         raise typer.BadParameter(
             "training without a source excludes --source and --from-scratch", param_hint="--source-free"
         )
+    if labels is not None and minutes is None and steps is None:
+        minutes = LABELLED_MINUTES
     source, *more_sources = sources or [DEFAULT_SOURCE]
     plan = Plan(
         target=target,
@@ -220,7 +242,9 @@ def adapt(
             assignments=dict(_assignment(text) for text in assignments or []),
         ),
         start=None if from_scratch else start or Plan.start,
-        source_free=source_free,
+        source_free=source_free or (labels is not None and not sources),
+        labels=labels,
+        label_section=label_section,
         source_voxel_size=source_voxel_size,
         target_voxel_size=target_voxel_size,
         source_stride=source_stride,

@@ -61,6 +61,7 @@ class TrainingDisplay:
         """Draw an event."""
         from mitoda.training.adapt import Finished, Notice, Started
         from mitoda.training.loop import RoundBegun, StepsDone
+        from mitoda.training.painting import HeldBackScore
 
         if isinstance(event, Started):
             _say_start(event)
@@ -73,6 +74,10 @@ class TrainingDisplay:
                 f"step {event.step}: round {event.round} begins; {event.foreground:.2%} of the target is labelled as "
                 f"mitochondrion (probability from {event.high:.2f}), {event.ignored:.2%} has no label"
             )
+            if event.warning:
+                warn(event.warning)
+        elif isinstance(event, HeldBackScore):
+            say(event.sentence)
             if event.warning:
                 warn(event.warning)
         elif isinstance(event, Finished):
@@ -101,6 +106,10 @@ def _say_start(event: "Started") -> None:
     if prepared.info.start:
         instead = "" if plan.source_free else " (--from-scratch starts without)"
         say(f"starting from the weights '{prepared.info.start}'{instead}")
+    if prepared.painted is not None:
+        painted = prepared.painted
+        sections = ", ".join(map(str, list(painted.index)[:6])) + (", …" if len(painted.index) > 6 else "")
+        say(f"labels: {painted.name}, painted sections {sections}")
     for name, pairs in prepared.domains():
         scale = "" if pairs.scale == (1.0, 1.0) else f", resampled ×{1 / pairs.scale[0]:.3f}"
         shape = " × ".join(map(str, pairs.volume.shape))
@@ -124,7 +133,12 @@ def _say_end(event: "Finished") -> None:
     say(event.checks.sentence)
     for warning in event.checks.warnings:
         warn(warning)
-    say(f"next: mitoda segment STACK.tif -o mask.tif --weights {event.weights}")
+    say(f"next: mitoda segment {event.target} -o mask.tif --weights {event.weights.parent}")
+    if event.labels is not None:
+        say(
+            f"to improve it, paint more: mitoda suggest {event.target} -o more.tif --labels {event.labels} "
+            f"--weights {event.weights.parent}, then adapt with --labels more.tif --start {event.weights.parent}"
+        )
 
 
 def _table(event: "StepsDone") -> "Group":

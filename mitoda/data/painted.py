@@ -7,6 +7,7 @@ import numpy as np
 
 from mitoda.errors import InputError
 from mitoda.volumes import Volume, VoxelSize, open_values
+from mitoda.volumes.folder import FolderVolume
 from mitoda.volumes.volume import EVERYTHING
 
 UNLABELLED, BACKGROUND, MITOCHONDRION = 0, 1, 2
@@ -78,12 +79,14 @@ class PaintedLabels:
         return rows, slice(columns.start + first, columns.stop)
 
 
-def open_painted(path: str | Path, stack: Volume, *, section: int | None = None) -> PaintedLabels:
+def open_painted(
+    source: str | Path | np.ndarray, stack: Volume, *, section: int | None = None
+) -> PaintedLabels:
     """Open a label layer with a few painted places.
 
     Parameters
     ----------
-    path : path
+    source : path or ndarray
         A volume of the stack's shape; a single section (then `section` says which); or a folder with only the painted
         sections, whose names end in the section's number.
     stack : Volume
@@ -97,14 +100,14 @@ def open_painted(path: str | Path, stack: Volume, *, section: int | None = None)
         If the shape or the values are not those of labels, if `section` does not exist, or if not both classes are
         painted.
     """
-    values = open_values(path, gaps=True)
+    values = open_values(source, gaps=True)
     if values.shape[1:] != stack.shape[1:]:
         raise InputError(
             f"the labels {values.name} have {values.shape[1]} × {values.shape[2]} pixels, the stack {stack.name} "
             f"{stack.shape[1]} × {stack.shape[2]} (rows × columns); paint on the images of the stack, uncropped and "
             "at their full size"
         )
-    numbers = _section_numbers(values, stack, Path(path), section)
+    numbers = _section_numbers(values, stack, section)
     index: dict[int, int] = {}
     boxes: dict[int, Box] = {}
     counts = np.zeros(3, np.int64)
@@ -119,7 +122,7 @@ def open_painted(path: str | Path, stack: Volume, *, section: int | None = None)
     return PaintedLabels(values, index, boxes, stack.shape[0])
 
 
-def _section_numbers(values: Volume, stack: Volume, path: Path, section: int | None) -> dict[int, int]:
+def _section_numbers(values: Volume, stack: Volume, section: int | None) -> dict[int, int]:
     """Section of the stack -> section of the labels."""
     count, sections = values.shape[0], stack.shape[0]
     if section is not None:
@@ -134,8 +137,8 @@ def _section_numbers(values: Volume, stack: Volume, path: Path, section: int | N
         return {section: 0 if count == 1 else section}
     if count == sections:
         return {k: k for k in range(sections)}
-    if path.is_dir():
-        return _numbers_in_names(getattr(values, "files", []), values.name, sections)
+    if isinstance(values, FolderVolume):
+        return _numbers_in_names(values.files, values.name, sections)
     if count == 1:
         raise InputError(
             f"the labels {values.name} are a single section, and {stack.name} has {sections}; say which one was "

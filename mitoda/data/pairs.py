@@ -72,10 +72,12 @@ class PaintedPairs(LabelledPairs):
             raise TypeError(f"labels are {type(self.labels).__name__}; expected PaintedLabels")
         return self.labels
 
-    def first_sections(self) -> list[int]:
-        """First section of every pair of which a section is painted."""
-        firsts = {k - shift for k in self.painted.index for shift in (0, self.stride)}
-        return sorted(k for k in firsts if 0 <= k < self.count)
+    def pairs_of(self, section: int) -> list[tuple[int, int]]:
+        """Return the pairs of a section, `stride` apart; in a stack too thin for one, it and the farther end."""
+        last = self.volume.shape[0] - 1
+        both = [(section, section + self.stride), (section - self.stride, section)]
+        found = [pair for pair in both if pair[0] >= 0 and pair[1] <= last]
+        return found or [(section, last) if 2 * section <= last else (0, section)]
 
 
 @dataclass(frozen=True)

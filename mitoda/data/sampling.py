@@ -77,12 +77,12 @@ def read_batch(
         one = _draw_source(pairs, generator)
         shape = one.volume.shape[1:]
         if isinstance(one, PaintedPairs):
-            k, window = draw_painted(one, side, augmentation, generator)
+            sections, window = draw_painted(one, side, augmentation, generator)
         else:
             k = int(torch.randint(one.count, (), generator=generator))
+            sections = (k, k + one.stride)
             window = draw_window(augmentation, generator, side, shape, one.scale)
         rows, columns = window.bounds(shape)
-        sections = (k, k + one.stride)
         images = np.stack([one.volume.read(section, rows, columns) for section in sections])
         labels = None
         if isinstance(one, LabelledPairs) and one.labels is not None:
@@ -94,14 +94,16 @@ def read_batch(
 
 def draw_painted(
     pairs: PaintedPairs, side: int, augmentation: Augmentation, generator: Generator
-) -> tuple[int, Window]:
+) -> tuple[tuple[int, int], Window]:
     """Draw a pair with a painted section, and a window that overlaps the paint's bounding box by a quarter or more.
 
-    The quarter is of the smaller of the two. After 30 windows without such an overlap the last one is taken.
+    Half of the pairs are in reverse order, so that a section at an end of the stack is learnt as first and as second.
+    The quarter is of the smaller of box and window. After 30 windows without such an overlap the last one is taken.
     """
-    firsts = pairs.first_sections()
-    k = firsts[int(torch.randint(len(firsts), (), generator=generator))]
-    section = k if k in pairs.painted.index else k + pairs.stride
+    painted = sorted(pairs.painted.index)
+    section = painted[int(torch.randint(len(painted), (), generator=generator))]
+    both = pairs.pairs_of(section)
+    first, second = both[int(torch.randint(len(both), (), generator=generator))]
     box = pairs.painted.boxes[section]
     shape = pairs.volume.shape[1:]
     for _ in range(30):
@@ -112,7 +114,8 @@ def draw_painted(
         )
         if common >= 0.25 * min(math.prod(a.stop - a.start for a in place) for place in (bounds, box)):
             break
-    return k, window
+    reverse = bool(torch.randint(2, (), generator=generator))
+    return ((second, first) if reverse else (first, second)), window
 
 
 def _draw_source(pairs: Pairs, generator: Generator) -> Pairs:

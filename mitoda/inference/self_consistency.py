@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
+from mitoda.data.pairs import LabelledPairs, PaintedPairs, UnlabelledPairs
 from mitoda.errors import InputError
 from mitoda.inference.predictor import SectionPredictor, foreground
 from mitoda.inference.settings import PredictionSettings
@@ -111,10 +111,11 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 def foreground_share(pairs: LabelledPairs | None, samples: int = 12) -> float | None:
     """Share of a source's pixels labelled foreground, from sections evenly spread; of several sources the mean."""
-    if pairs is None:
+    every = [] if pairs is None else [one for one in pairs.every() if not isinstance(one, PaintedPairs)]
+    if not every:
         return None
     shares = []
-    for one in pairs.every():
+    for one in every:
         labels = one.labels
         if labels is None:
             raise InputError(f"{one.volume.name} has no labels to take a share of foreground from")

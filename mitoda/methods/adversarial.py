@@ -21,7 +21,6 @@ from mitoda.methods.base import Method, MethodSettings, NotNegative, Positive, d
 from mitoda.methods.losses import (
     SOURCE,
     TARGET,
-    coverage_to_labels,
     cross_entropy,
     domain_loss,
     pair_cross_entropy,
@@ -84,7 +83,7 @@ class TwoDomainMethod(Method):
             optimizer.zero_grad(set_to_none=True)
         self.discriminators.requires_grad_(False)
 
-        labels = coverage_to_labels(labelled.coverage, self.network.grid)
+        labels = labelled.labels(self.network.grid)
         source_output = self.predict(labelled.images)
         losses = self.source_losses(source_output, labels, labelled.images, progress)
         torch.autograd.backward(total(losses))

@@ -61,7 +61,7 @@ class MethodSettings:
             name = str(first["loc"][0])
             raise InputError(f"setting {name}={assignments[name]}: {first['msg']}") from error
 
-    def resolve(self, *, from_weights: bool, source_free: bool) -> Self:
+    def resolve(self, *, from_weights: bool, source_free: bool, painted: bool = False) -> Self:
         """Return the settings with those defaults filled in that depend on how the run starts.
 
         Parameters
@@ -70,6 +70,8 @@ class MethodSettings:
             Whether the run starts from weights that segment mitochondria already.
         source_free : bool
             Whether there is no source.
+        painted : bool
+            Whether places of the target are painted; they are a source, or part of it.
 
         Raises
         ------

@@ -13,26 +13,6 @@ SOURCE, TARGET = 0.0, 1.0
 """What a discriminator answers for each domain in AdaptSegNet, DA-VSN and DA-ISC (DAMT-Net has it the other way)."""
 
 
-def coverage_to_labels(coverage: Tensor, grid: int) -> Tensor:
-    """Cut labels at half coverage on the network's output grid.
-
-    Parameters
-    ----------
-    coverage : Tensor, shape (B, 2, H, W)
-        Share of each pixel that is mitochondrion, 0 to 1 (a warped mask has values between).
-    grid : int
-        Side of an output pixel in input pixels.
-
-    Returns
-    -------
-    Tensor, shape (B, 2, H / grid, W / grid), int64
-        0 or 1. A pixel exactly half covered is background.
-    """
-    if grid > 1:
-        coverage = F.avg_pool2d(coverage, grid)
-    return (coverage > 0.5).long()
-
-
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy over two classes, averaged over the pixels not labelled `IGNORE`; 0 where all are ignored."""
     summed = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")

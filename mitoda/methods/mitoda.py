@@ -26,7 +26,7 @@ from mitoda.data.geometry import component_limit
 from mitoda.data.pairs import IGNORE, LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 from mitoda.data.probability_volume import CoarseVolume, to_pixels
 from mitoda.methods.base import Count, MaskSettings, Method, MethodSettings, NotNegative, Share, required
-from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy
+from mitoda.methods.losses import pair_cross_entropy
 from mitoda.models.pair_networks import PairOutput
 from mitoda.postprocessing.components import remove_small_components
 from mitoda.postprocessing.membrane_snapping import MembraneSnapping
@@ -41,12 +41,12 @@ class SelfTrainingSettings(MethodSettings):
     """Found on VNC III → Lucchi; `weights/README.md` has the log."""
 
     supervised_share: Share | None = None
-    """Share of the run on the source alone: 0.6 from scratch, 0 from weights."""
+    """Share of the run on the source alone: 0.6 from scratch, 0 from weights, 1 with painted labels."""
     rounds: Count = 6
     """Times the target is labelled; each round takes an equal share of the rest of the run."""
     source_rounds: Annotated[int, Field(ge=0)] | None = None
     """Number of first rounds that learn from the source beside the target, in steps that take twice as long: 0 from
-    scratch, 6 from weights, which would not learn from the source otherwise."""
+    scratch, 6 from weights or with painted labels, which would not be learnt otherwise."""
     round_rate: NotNegative = 0.5
     """Learning rate at the start of each round, as a factor of the first."""
     target_weight: NotNegative = 1.0
@@ -62,15 +62,15 @@ class SelfTrainingSettings(MethodSettings):
     smallest: NotNegative = 3e6
     """Components below this many nm³ (1,500 voxels of 20 × 20 × 5 nm) become background, here and in `segment`."""
 
-    def resolve(self, *, from_weights: bool, source_free: bool) -> Self:
+    def resolve(self, *, from_weights: bool, source_free: bool, painted: bool = False) -> Self:
         """Choose the share and the rounds of the source; without a source there are none."""
         share, rounds = self.supervised_share, self.source_rounds
         if source_free:
             share, rounds = 0.0, 0
         if share is None:
-            share = 0.0 if from_weights else 0.6
+            share = 1.0 if painted else 0.0 if from_weights else 0.6
         if rounds is None:
-            rounds = 6 if from_weights else 0
+            rounds = 6 if from_weights or painted else 0
         return replace(self, supervised_share=share, source_rounds=rounds)
 
 
@@ -130,7 +130,7 @@ class SelfTraining(Method):
             if patches is None or pseudo is None:
                 raise ValueError("there is neither a source nor a pseudo label to learn from")
             return self._learn({}, self.predict(patches.images), pseudo)
-        labels = coverage_to_labels(source.coverage, self.network.grid)
+        labels = source.labels(self.network.grid)
         if patches is None or pseudo is None:
             return self.learn(pair_cross_entropy(self.predict(source.images), labels))
         output, B = self.predict(torch.cat([source.images, patches.images])), len(labels)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mitoda.data.pairs import LabelledBatch, UnlabelledBatch
 from mitoda.methods.base import Method, required
-from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy
+from mitoda.methods.losses import pair_cross_entropy
 
 
 class SourceOnly(Method):
@@ -24,7 +24,7 @@ class SourceOnly(Method):
     ) -> dict[str, Tensor]:
         """One step of supervised learning."""
         batch = required(source)
-        labels = coverage_to_labels(batch.coverage, self.network.grid)
+        labels = batch.labels(self.network.grid)
         return self.learn(pair_cross_entropy(self.predict(batch.images), labels))
 
 

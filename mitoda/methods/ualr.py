@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from mitoda.data.pairs import IGNORE, LabelledBatch, UnlabelledBatch, Wanted
 from mitoda.methods.base import Count, Method, MethodSettings, required
-from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy, probabilities
+from mitoda.methods.losses import pair_cross_entropy, probabilities
 from mitoda.models.backbones import reinitialise
 
 BINS = 1000
@@ -157,7 +157,7 @@ class Ualr(Method):
         """One step of the current stage."""
         if self._learns_source(progress):
             batch = required(source)
-            labels = coverage_to_labels(batch.coverage, self.network.grid)
+            labels = batch.labels(self.network.grid)
             with spatial_dropout(self.network, self.settings.dropout):
                 return self.learn(pair_cross_entropy(self.predict(batch.images), labels))
         if int(self.stage) == SOURCE_STAGE:

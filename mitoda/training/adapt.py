@@ -14,6 +14,7 @@ from mitoda.models.device import choose_bfloat16, choose_device, describe_device
 from mitoda.models.model import load_model
 from mitoda.training.domains import Prepared, choose_start, open_domain, prepare
 from mitoda.training.loop import Ended, RoundBegun, Saved, StepsDone, train
+from mitoda.training.painting import HeldBackScore
 from mitoda.training.report import Checks, check_result, draw_curves, write_run_report
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
@@ -50,9 +51,12 @@ class Finished:
     checks: Checks | None
     """Of a complete run."""
     report: Path | None
+    target: str
+    labels: str | None
+    """As in the plan."""
 
 
-Event = Started | Notice | StepsDone | RoundBegun | Saved | Finished
+Event = Started | Notice | StepsDone | RoundBegun | HeldBackScore | Saved | Finished
 
 
 def adapt(
@@ -120,6 +124,7 @@ def adapt(
         run_folder,
         start=prepared.start,
         source_free=prepared.source is None,
+        painted=prepared.painted,
     )
     if resume:
         run.load()
@@ -186,4 +191,6 @@ def _finish(
         checks = check_result(plan, prepared, folder.weights, device)
     if ended.step > 0:
         report = write_run_report(plan, prepared, folder, ended, device, checks)
-    return Finished(ended.step, ended.seconds, ended.complete, folder.weights, checks, report)
+    return Finished(
+        ended.step, ended.seconds, ended.complete, folder.weights, checks, report, plan.target, plan.labels
+    )

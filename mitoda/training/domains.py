@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mitoda.data.geometry import Geometry, shared_geometry
-from mitoda.data.pairs import LabelledPairs, Pairs, UnlabelledPairs
+from mitoda.data.painted import PaintedLabels, open_painted
+from mitoda.data.pairs import LabelledPairs, PaintedPairs, Pairs, UnlabelledPairs
 from mitoda.datasets import DATASETS, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
@@ -95,10 +96,13 @@ class Prepared:
     info: WeightsInfo
     start: Path | None = None
     """File of the weights to start from."""
+    painted: PaintedLabels | None = None
+    """Painted places of the target; `source` has them too."""
 
     def domains(self) -> list[tuple[str, Pairs]]:
         """Source (where there is one) and target, with their names."""
         every = () if self.source is None else self.source.every()
+        every = tuple(one for one in every if not isinstance(one, PaintedPairs))
         sources = [
             (f"source {number}" if number > 1 else "source", one) for number, one in enumerate(every, 1)
         ]
@@ -128,16 +132,22 @@ def prepare(plan: Plan) -> Prepared:
     target_size = _known_size(target.volume, "target_voxel_size")
     # `segment` derives its stride from this spacing, so a given stride decides it.
     spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
-    licences = {target.licence} if cls.needs_target else set()
+    source_pairs = None if source is None else _source_pairs(plan, source, others, target, geometry)
+    target_pairs = UnlabelledPairs(
+        CachedVolume(target.volume),
+        _stride(plan.target_stride, geometry, target.volume, target_size),
+        geometry.scale(target_size),
+    )
+    painted = None
+    if plan.labels is not None:
+        painted = open_painted(plan.labels, target.volume, section=plan.label_section)
+        source_pairs = _with_paint(source_pairs, target_pairs, painted)
+    licences = {target.licence} if cls.needs_target or painted is not None else set()
     licences |= {one.licence for one in (source, *others) if one is not None}
     licences |= set(begun.licence.split("; ")) if begun is not None else set()
     return Prepared(
-        None if source is None else _source_pairs(plan, source, others, target, geometry),
-        UnlabelledPairs(
-            CachedVolume(target.volume),
-            _stride(plan.target_stride, geometry, target.volume, target_size),
-            geometry.scale(target_size),
-        ),
+        source_pairs,
+        target_pairs,
         geometry,
         WeightsInfo(
             backbone=plan.training.backbone,
@@ -145,13 +155,24 @@ def prepare(plan: Plan) -> Prepared:
             spacing=spacing,
             method=plan.training.method,
             source=" + ".join(one.name for one in (source, *others) if one is not None),
-            target=target.name if cls.needs_target else "",
+            target=target.name if cls.needs_target or painted is not None else "",
             start=choose_start(plan) or "",
             licence="; ".join(sorted(licences)),
             seed=plan.training.seed,
         ),
         start,
+        painted,
     )
+
+
+def _with_paint(
+    source: LabelledPairs | None, target: UnlabelledPairs, painted: PaintedLabels
+) -> LabelledPairs:
+    """Add the painted places of the target to the sources; they are drawn as often as all others together."""
+    paint = PaintedPairs(target.volume, target.stride, target.scale, labels=painted)
+    if source is None:
+        return paint
+    return replace(source, others=(*source.others, *[paint] * len(source.every())))
 
 
 def choose_start(plan: Plan) -> str | None:

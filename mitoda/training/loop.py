@@ -16,6 +16,8 @@ from mitoda.errors import MitodaError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, consistency_scores, foreground_share
 from mitoda.methods import SelfLabelling
 from mitoda.models.backbones import backbone_named
+from mitoda.models.model import load_model
+from mitoda.training.painting import HELD_BACK_UNTIL, HeldBackScore, score_held_back
 from mitoda.training.pseudo_labels import predict_coarse
 from mitoda.training.state import Run
 
@@ -91,12 +93,16 @@ def train(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_first_step: Callable[[], None] = lambda: None,
-) -> Iterator[StepsDone | RoundBegun | Saved | Ended]:
+) -> Iterator[StepsDone | RoundBegun | HeldBackScore | Saved | Ended]:
     """Train from the state of a run to its end, and yield what happens.
 
-    No label of the target is read: target batches have no field for labels, and the weights saved are the last averaged
-    ones, not the best of any. With `settings.steps`, on a CPU and the same number of threads, a resumed run equals one
-    without a break to the last bit; with `settings.minutes` the clock decides the schedule.
+    No label of the target is read but the painted ones, which are a source: target batches have no field for labels,
+    and the weights saved are the last averaged ones, not the best of any. With `settings.steps`, on a CPU and the same
+    number of threads, a resumed run equals one without a break to the last bit; with `settings.minutes` the clock
+    decides the schedule.
+
+    If the run has painted labels, a part of them is held back for the first `HELD_BACK_UNTIL` of it; then F1 is
+    measured there, and the rest of the run learns from all of them.
 
     Parameters
     ----------
@@ -142,11 +148,14 @@ def _steps(
     target: UnlabelledPairs,
     should_stop: Callable[[], bool],
     on_first_step: Callable[[], None],
-) -> Iterator[StepsDone | RoundBegun | Saved | Ended]:
+) -> Iterator[StepsDone | RoundBegun | HeldBackScore | Saved | Ended]:
     run.method.train()
     began = time.monotonic() - run.seconds
     first_step, last_save, tally, rate = run.step, run.seconds, Tally(run.seconds), 0.0
     while run.progress < 1.0 and not should_stop():
+        if run.holds_back and run.progress >= HELD_BACK_UNTIL:
+            yield _measure(run, target)
+            run.seconds = time.monotonic() - began
         begun = None
         if run.labeller is not None and run.labeller.round_of(run.progress) > run.round:
             begun = _begin_round(run, run.labeller, target)
@@ -156,7 +165,8 @@ def _steps(
                 tally.since = run.seconds
         before = run.progress
         rate = run.set_learning_rates()
-        tally.add(run.method.update(*batches.batch(run.step, run.pseudo_labels), before))
+        patches = batches.batch(run.step, run.pseudo_labels, hold_back=run.holds_back)
+        tally.add(run.method.update(*patches, before))
         run.step += 1
         run.update_average()
         run.seconds = time.monotonic() - began
@@ -197,6 +207,19 @@ def _begin_round(run: Run, labeller: SelfLabelling, target: UnlabelledPairs) -> 
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
     background = float((labels.probabilities < round(labels.low * 255)).mean())
     return RoundBegun(run.step, run.round, foreground, 1 - foreground - background, labels.low, labels.high)
+
+
+def _measure(run: Run, target: UnlabelledPairs) -> HeldBackScore:
+    """Measure F1 on the held-back part of the painted labels; they are all learnt from now on."""
+    if run.painted is None:
+        raise ValueError("the run has no painted labels")
+    arithmetic = run.method.arithmetic
+    precision = "bfloat16" if arithmetic.bfloat16 else "float32"
+    start = None if run.start is None else load_model(run.start, arithmetic.device, precision)
+    score = score_held_back(run.step, start, run.model, target.volume, run.painted)
+    run.held_back_score = score
+    run.folder.append_log({"step": run.step, "held_back": asdict(score)})
+    return score
 
 
 class Tally:

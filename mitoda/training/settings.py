@@ -22,6 +22,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Learning rate as a factor of its start, by the share of the run that is done."""
 
 DEFAULT_MINUTES = 30.0
+LABELLED_MINUTES = 3.0
+"""Default of a run with painted labels."""
 DEFAULT_SOURCE = "vnc3"
 
 
@@ -118,6 +120,11 @@ class Plan:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     more_sources: tuple[str, ...] = ()
     """Further labelled volumes, each drawn from as often as `source`."""
+    labels: str | None = None
+    """A few painted places of the target: 0 unlabelled, 1 background, 2 mitochondrion; see `data.painted`. They are a
+    source, drawn from as often as all others together; with `source_free` the only one."""
+    label_section: int | None = None
+    """Number of the painted section, if `labels` is a single section."""
     start: str | None = "auto"
     """Weights to start from: "auto" (see `domains.choose_start`), a pretrained name, a file or the folder of a run;
     None starts from scratch."""
@@ -144,6 +151,8 @@ class Plan:
         check_numbers(
             self, source_stride=strides, target_stride=strides, pixel=(0.1, 10**5), spacing=(0.1, 10**6)
         )
+        if self.label_section is not None and self.labels is None:
+            raise InputError("label_section is given without labels")
         if self.source_free and self.start is None:
             raise InputError("training without a source needs weights to start from; give start")
 

@@ -1,18 +1,20 @@
 """State of a training between its steps: method, averaged weights, clock, random state, and the checkpoint of them."""
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mitoda.data.painted import PaintedLabels
 from mitoda.data.pairs import PseudoLabels
 from mitoda.errors import FileError
 from mitoda.methods import Arithmetic, Method, SelfLabelling, build_method
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo, load_state, load_weights, save_state, save_weights
+from mitoda.training.painting import HeldBackScore
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import SCHEDULES, TrainingSettings
 
@@ -32,6 +34,8 @@ class Run:
         Weights to start from; also given to resume such a run, whose method then has the same settings.
     source_free : bool
         Whether there is no source.
+    painted : PaintedLabels, optional
+        Painted places of the target.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Run:
         *,
         start: Path | None = None,
         source_free: bool = False,
+        painted: PaintedLabels | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
@@ -53,7 +58,11 @@ class Run:
         self.averaged = 0
         """Steps that the averaged weights have seen."""
         self.round = 0
+        self.start = start
+        self.painted = painted
         self.pseudo_labels: PseudoLabels | None = None
+        self.held_back_score: HeldBackScore | None = None
+        """With painted labels, once F1 on their held-back part is measured."""
         self.method: Method = build_method(
             settings.method,
             settings.backbone,
@@ -61,6 +70,7 @@ class Run:
             arithmetic,
             from_weights=start is not None,
             source_free=source_free,
+            painted=painted is not None,
         )
         if start is not None:
             self.method.network.load_state_dict(load_weights(start)[0].state_dict())
@@ -79,6 +89,11 @@ class Run:
         if self.settings.steps is not None:
             return min(1.0, step / self.settings.steps)
         return min(1.0, self.seconds / (60.0 * (self.settings.minutes or 1.0)))
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a part of the painted labels is still held back."""
+        return self.painted is not None and self.held_back_score is None
 
     @property
     def labeller(self) -> SelfLabelling | None:
@@ -118,6 +133,8 @@ class Run:
         info = replace(self.info, steps=self.step, seconds=round(self.seconds, 1))
         if self.labeller is not None:
             info = replace(info, **self.labeller.mask_settings)
+        if self.held_back_score is not None:
+            info = self.held_back_score.calibrated(info)
         save_weights(path, self.average, info)
 
     def save(self) -> None:
@@ -135,6 +152,7 @@ class Run:
                 "averaged": self.averaged,
                 "round": self.round,
                 "pseudo_labels": _packed(self.pseudo_labels),
+                "held_back_score": None if self.held_back_score is None else asdict(self.held_back_score),
             },
         )
 
@@ -156,6 +174,8 @@ class Run:
             torch.set_rng_state(state["random"])
             self.averaged, self.round = state["averaged"], state["round"]
             self.pseudo_labels = _unpacked(state["pseudo_labels"])
+            score = state["held_back_score"]
+            self.held_back_score = None if score is None else HeldBackScore(**score)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FileError(
                 f"{self.folder.state} is not a state of this run ({str(error).splitlines()[0]}); it is damaged or was "

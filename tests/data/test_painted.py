@@ -113,9 +113,10 @@ def painted_pairs(tmp_path, stack) -> PaintedPairs:
 def test_every_draw_has_paint_in_it(tmp_path, stack):
     """The painted section is first or second of its pair, and the window reaches the paint."""
     pairs = painted_pairs(tmp_path, stack)
-    assert pairs.first_sections() == [0, 2]
+    assert pairs.pairs_of(2) == [(2, 4), (0, 2)]
+    assert PaintedPairs(stack, 4, labels=pairs.labels).pairs_of(1) == [(1, 4)]
     draw = read_batch(pairs, 40, 32, AUGMENTATIONS["strong"], seeded(3))
-    assert {crop.sections for crop in draw.crops} == {(0, 2), (2, 4)}
+    assert {crop.sections for crop in draw.crops} == {(0, 2), (2, 4), (2, 0), (4, 2)}
     assert all(crop.labels.any() for crop in draw.crops)
 
 

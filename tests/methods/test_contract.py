@@ -9,7 +9,7 @@ import torch
 from mitoda.errors import InputError
 from mitoda.methods import METHODS, PRESETS, Arithmetic, build_method, method_named
 from mitoda.methods.adversarial import TwoDomainMethod
-from mitoda.methods.losses import coverage_to_labels, pair_cross_entropy
+from mitoda.methods.losses import pair_cross_entropy
 from mitoda.methods.mitoda import SelfTraining
 from mitoda.models.backbones import BACKBONES, backbone_named, build_network
 from tests.methods.method_helpers import CPU, batches, build
@@ -105,7 +105,7 @@ def test_the_source_is_overfitted_in_a_few_steps(name):
     def supervised() -> float:
         with torch.no_grad():
             output = method.predict(source.images)
-        losses = pair_cross_entropy(output, coverage_to_labels(source.coverage, method.network.grid))
+        losses = pair_cross_entropy(output, source.labels(method.network.grid))
         return float(losses["first"] + losses["second"])
 
     before = supervised()

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mitoda.data.pairs import LabelledBatch
 from mitoda.methods.losses import (
     IGNORE,
     SOURCE,
     TARGET,
-    coverage_to_labels,
     cross_entropy,
     domain_loss,
     pair_cross_entropy,
@@ -72,8 +72,8 @@ def test_labels_on_a_coarse_grid_are_cut_at_half_coverage():
     coverage[0, 0, :2, :2] = 1.0  # all of the first 2×2 block
     coverage[0, 0, 0, 2:] = 1.0  # half of the second
     coverage[0, 0, 2:, 0], coverage[0, 0, 2, 1] = 1.0, 0.2  # 55 % of the third
-    assert coverage_to_labels(coverage, 2)[0, 0].tolist() == [[1, 0], [1, 0]]
-    assert coverage_to_labels(coverage, 1)[0, 0, 2].tolist() == [1, 0, 0, 0]
+    assert LabelledBatch(coverage, coverage).labels(2)[0, 0].tolist() == [[1, 0], [1, 0]]
+    assert LabelledBatch(coverage, coverage).labels(1)[0, 0, 2].tolist() == [1, 0, 0, 0]
 
 
 def test_domain_loss_is_small_for_the_right_domain():

@@ -1,0 +1,200 @@
+"""Painted labels in training: F1 on their held-back part, and the mask settings that suit them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from mitoda.data.geometry import component_limit
+from mitoda.data.painted import BACKGROUND, HELD_BACK, MITOCHONDRION, UNLABELLED, PaintedLabels
+from mitoda.evaluation.metrics import Confusion
+from mitoda.inference.streaming import known_voxel_size, predict
+from mitoda.models.model import Model
+from mitoda.models.weights import WeightsInfo
+from mitoda.postprocessing.mask import MaskFinalizer
+from mitoda.volumes import ArrayVolume, Volume
+
+HELD_BACK_UNTIL = 0.6
+"""Share of the run for which a part of the labels is held back; after it, F1 is measured and all of them are used."""
+MOST_SECTIONS = 4
+"""Painted sections that are predicted, those with the most held-back mitochondrion."""
+THRESHOLDS = np.arange(0.05, 0.96, 0.05)
+FEWEST_PIXELS = 200
+"""Held-back pixels of mitochondrion below which all painted pixels decide."""
+GAIN = 0.01
+"""F1 by which snapping, or removing small components, must be better than leaving it out."""
+
+
+class Predicted(NamedTuple):
+    """The surroundings of a painted section as a network predicts them."""
+
+    classes: np.ndarray
+    """(rows, columns), as `PaintedLabels.read` returns them."""
+    section: int
+    """Number of the painted section in the stack."""
+    place: int
+    """Number of the painted section among `images`."""
+    images: np.ndarray
+    """(sections, rows, columns)."""
+    probabilities: list[np.ndarray]
+    """(rows, columns) of each of them."""
+
+
+@dataclass(frozen=True)
+class HeldBackScore:
+    """Event: F1 on the held-back part of the labels, and the mask settings chosen from it."""
+
+    step: int
+    before: float | None
+    """F1 of the weights that training started from; None from scratch."""
+    after: float
+    threshold: float
+    snap: bool
+    smallest: float
+    """Cubic nanometres."""
+    pixels: int
+    """Held-back pixels."""
+    looks_inverted: bool
+    """The weights that training started from see mitochondria where background is painted, and the reverse."""
+
+    @property
+    def sentence(self) -> str:
+        """The score for a person."""
+        before = "" if self.before is None else f" ({self.before:.3f} before training)"
+        return (
+            f"F1 on the held-back part of the labels ({self.pixels:,} pixels): {self.after:.3f}{before}; threshold "
+            f"{self.threshold:.2f}, boundaries {'snapped' if self.snap else 'not snapped'} to membranes, "
+            + (f"components under {self.smallest:g} nm³ removed" if self.smallest else "no component removed")
+        )
+
+    def calibrated(self, info: WeightsInfo) -> WeightsInfo:
+        """Return the metadata of weights with the mask settings chosen here."""
+        notes = {**info.notes, "F1 on held-back labels": f"{self.after:.3f}"}
+        return replace(info, threshold=self.threshold, snap=self.snap, smallest=self.smallest, notes=notes)
+
+    @property
+    def warning(self) -> str:
+        """Warning about inverted classes; empty if there is no reason for one."""
+        if not self.looks_inverted:
+            return ""
+        return (
+            "the painted classes look inverted: the network finds mitochondria where class 1 is painted; expected 1 "
+            "for background and 2 for mitochondrion"
+        )
+
+
+def predict_painted(model: Model, volume: Volume, painted: PaintedLabels) -> list[Predicted]:
+    """Predict painted sections, each with as many neighbours as its pairs and the smoothing along the sections need."""
+    voxel_size = known_voxel_size(volume)
+    reach = model.geometry.stride(voxel_size, volume.shape[0]) + round(
+        2 * model.info.smoothing / voxel_size[0]
+    )
+    found = []
+    for section in _most_useful(painted):
+        first, last = max(0, section - reach), min(volume.shape[0], section + reach + 1)
+        images = np.stack([volume.read(k) for k in range(first, last)])
+        part = ArrayVolume(images, voxel_size, volume.name)
+        probabilities = list(predict(part, model))
+        found.append(Predicted(painted.read(section), section, section - first, images, probabilities))
+    return found
+
+
+def _most_useful(painted: PaintedLabels) -> list[int]:
+    held = {k: int(np.count_nonzero(painted.read(k) == MITOCHONDRION + HELD_BACK)) for k in painted.index}
+    return sorted(sorted(held, key=lambda k: -held[k])[:MOST_SECTIONS])
+
+
+def score_held_back(
+    step: int, start: Model | None, model: Model, volume: Volume, painted: PaintedLabels
+) -> HeldBackScore:
+    """Measure F1 on the held-back part before and now, and choose threshold, snapping and smallest component.
+
+    Parameters
+    ----------
+    start : Model or None
+        Of the weights that training started from.
+    model : Model
+        The averaged network, trained without the held-back part.
+    """
+    predicted = predict_painted(model, volume, painted)
+    info = calibrate(predicted, model.info, known_voxel_size(volume))
+    after = _f1(predicted, info, known_voxel_size(volume))
+    before, inverted = None, False
+    if start is not None:
+        earlier = predict_painted(start, volume, painted)
+        before = _f1(earlier, start.info, known_voxel_size(volume))
+        inverted = _looks_inverted(earlier)
+    pixels = sum(int(np.count_nonzero(one.classes > HELD_BACK)) for one in predicted)
+    return HeldBackScore(step, before, after, info.threshold, info.snap, info.smallest, pixels, inverted)
+
+
+def calibrate(
+    predicted: list[Predicted], info: WeightsInfo, voxel_size: tuple[float, float, float]
+) -> WeightsInfo:
+    """Return the metadata with the threshold, snapping and smallest component that have the highest F1.
+
+    The threshold is that nearest to 0.5 of those within `GAIN` of the best F1, for few objects decide. Snapping, or
+    removing components below the weights' smallest, must gain `GAIN` over the threshold alone.
+    """
+    scores = [_f1_at(predicted, threshold) for threshold in THRESHOLDS]
+    near = [t for t, score in zip(THRESHOLDS, scores, strict=True) if score >= max(scores) - GAIN]
+    plain = replace(
+        info, threshold=round(float(min(near, key=lambda t: abs(t - 0.5))), 2), snap=False, smallest=0.0
+    )
+    best, highest = plain, _f1(predicted, plain, voxel_size) + GAIN
+    candidates = [replace(plain, threshold=0.5, snap=True)]
+    if info.smallest:
+        candidates += [replace(plain, smallest=info.smallest)]
+        candidates += [replace(plain, threshold=0.5, snap=True, smallest=info.smallest)]
+    for candidate in candidates:
+        score = _f1(predicted, candidate, voxel_size)
+        if score > highest:
+            best, highest = candidate, score
+    return best
+
+
+def _decisive(predicted: list[Predicted]) -> list[np.ndarray]:
+    """Pixels of each section that decide: the held-back ones, or all painted ones if those are too few."""
+    held = sum(np.count_nonzero(one.classes == MITOCHONDRION + HELD_BACK) for one in predicted)
+    least = HELD_BACK if held >= FEWEST_PIXELS else UNLABELLED
+    return [one.classes > least for one in predicted]
+
+
+def _f1_at(predicted: list[Predicted], threshold: float) -> float:
+    return _score(predicted, [one.probabilities[one.place] >= threshold for one in predicted])
+
+
+def _f1(predicted: list[Predicted], info: WeightsInfo, voxel_size: tuple[float, float, float]) -> float:
+    """F1 of the masks that `segment` would write with these settings."""
+    masks = []
+    for one in predicted:
+        # Only a part of the stack is here, so a component counts as cut off at the ends.
+        smallest = component_limit(info.smallest, voxel_size, len(one.images))
+        finalizer = MaskFinalizer(info.threshold, smallest, info.snap, voxel_size)
+        pending = [finalizer.pending(probability) for probability in one.probabilities]
+        for section, grey in zip(pending, one.images, strict=True):
+            finalizer.add(section, grey if finalizer.needs_images else None)
+        masks.append(finalizer.finalize(one.place, pending[one.place]))
+    return _score(predicted, masks)
+
+
+def _score(predicted: list[Predicted], masks: Iterable[np.ndarray]) -> float:
+    """F1 over the decisive pixels of all sections; 0 if there is nothing painted and nothing found."""
+    total = Confusion()
+    for one, mask, seen in zip(predicted, masks, _decisive(predicted), strict=True):
+        truth = (one.classes == MITOCHONDRION) | (one.classes == MITOCHONDRION + HELD_BACK)
+        tp, fp = (int(np.count_nonzero(mask & seen & which)) for which in (truth, ~truth))
+        total += Confusion(tp=tp, fp=fp, fn=int(np.count_nonzero(truth & seen & ~mask)))
+    return 0.0 if np.isnan(total.f1) else total.f1
+
+
+def _looks_inverted(predicted: list[Predicted]) -> bool:
+    """Whether the network believes far more of the painted background than of the painted mitochondrion."""
+    classes = np.concatenate([one.classes.ravel() for one in predicted])
+    probability = np.concatenate([one.probabilities[one.place].ravel() for one in predicted])
+    means = [
+        float(probability[(classes == value) | (classes == value + HELD_BACK)].mean())
+        for value in (BACKGROUND, MITOCHONDRION)
+    ]
+    return means[0] > means[1] + 0.1

@@ -1,0 +1,146 @@
+"""Painted labels in training: what is measured on the held-back part, and what is decided from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+
+from mitoda.data.painted import open_painted
+from mitoda.models.weights import WeightsInfo, read_info
+from mitoda.training.adapt import Finished, adapt
+from mitoda.training.painting import HeldBackScore, Predicted, _looks_inverted, calibrate
+from mitoda.training.run_folder import RunFolder
+from mitoda.training.settings import Plan, TrainingSettings, load_plan
+from mitoda.volumes import ArrayVolume, write_sections
+from tests.fakes import compact_weights
+
+VOXEL = (50.0, 5.0, 5.0)
+INFO = WeightsInfo("compact", (5.0, 5.0), 50.0, smallest=3e6)
+
+
+def predicted(probability: np.ndarray, truth: np.ndarray, held: np.ndarray) -> Predicted:
+    """One painted section as a network predicts it."""
+    classes = (1 + truth + 2 * held).astype(np.uint8)
+    grey = np.full((1, *truth.shape), 100, np.uint8)
+    return Predicted(classes, 0, 0, grey, [probability.astype(np.float32)])
+
+
+def squares() -> tuple[np.ndarray, np.ndarray]:
+    """A true square and, in the right half, what is held back."""
+    truth = np.zeros((100, 100), bool)
+    truth[20:50, 60:90] = truth[60:90, 10:40] = True
+    held = np.zeros_like(truth)
+    held[:, 50:] = True
+    return truth, held
+
+
+def test_the_threshold_is_the_one_that_suits_the_held_back_part():
+    """Mitochondria that the network believes in by 0.3 only are found; what is learnt does not count."""
+    truth, held = squares()
+    probability = np.where(truth, np.where(held, 0.3, 0.9), 0.1)
+    info = calibrate([predicted(probability, truth, held)], INFO, VOXEL)
+    assert 0.1 < info.threshold <= 0.3
+    assert not info.snap
+    assert info.smallest == 0
+
+
+def test_small_components_are_removed_only_if_that_gains():
+    """Specks that are not mitochondria are removed; specks that are stay."""
+    truth, held = squares()
+    specks = np.zeros_like(truth)
+    specks[5:95:10, 52:58] = True
+    removed = calibrate([predicted(np.where(truth | specks, 0.9, 0.0), truth, held)], INFO, VOXEL)
+    assert removed.smallest == INFO.smallest
+    kept = calibrate([predicted(np.where(truth | specks, 0.9, 0.0), truth | specks, held)], INFO, VOXEL)
+    assert kept.smallest == 0
+
+
+@pytest.fixture
+def target(tmp_path, target_phantom):
+    """A stack on disk with one painted section, and weights to start from."""
+    image, label = target_phantom
+    write_sections(tmp_path / "stack.tif", image.array, image.shape, image.dtype, image.voxel_size)
+    tifffile.imwrite(tmp_path / "few.tif", np.where(label.array[3] != 0, 2, 1).astype(np.uint8))
+    compact_weights(tmp_path / "start.safetensors", pixel=(10.0, 10.0), spacing=20.0)
+    return tmp_path
+
+
+def plan_of(folder, **changes) -> Plan:
+    """Four steps on the painted section alone."""
+    return replace(
+        Plan(
+            str(folder / "stack.tif"),
+            training=TrainingSettings(steps=4, patch=128, batch_size=1, workers=1),
+            labels=str(folder / "few.tif"),
+            label_section=3,
+            source_free=True,
+            start=str(folder / "start.safetensors"),
+        ),
+        **changes,
+    )
+
+
+def test_a_run_with_painted_labels_measures_and_calibrates(target):
+    """The score comes once, after the held-back phase; the weights carry its mask settings."""
+    events = list(adapt(plan_of(target), target / "run", device="cpu"))
+    scores = [event for event in events if isinstance(event, HeldBackScore)]
+    assert len(scores) == 1
+    assert scores[0].step == 3
+    assert scores[0].pixels > 0
+    assert scores[0].before is not None
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    info = read_info(finished.weights)
+    assert (info.threshold, info.snap) == (scores[0].threshold, scores[0].snap)
+    assert info.notes["F1 on held-back labels"] == f"{scores[0].after:.3f}"
+    page = finished.report.read_text(encoding="utf-8")
+    assert "painted place in section 3, before the run" in page
+    assert "no label of the target was read except the painted ones" in page
+
+
+def test_a_resumed_run_keeps_its_score(target):
+    """Stopped after the score, it is neither measured again nor lost."""
+    folder, seen = RunFolder(target / "run"), []
+
+    def stop() -> bool:
+        return bool(seen)
+
+    for event in adapt(plan_of(target), folder.path, device="cpu", should_stop=stop):
+        if isinstance(event, HeldBackScore):
+            seen.append(event)
+    assert seen
+    events = list(adapt(load_plan(folder), folder.path, device="cpu", resume=True))
+    assert not [event for event in events if isinstance(event, HeldBackScore)]
+    assert read_info(folder.weights).threshold == seen[0].threshold
+
+
+def test_a_source_can_stand_beside_the_paint(target, source_phantom):
+    """Both are drawn from."""
+    image, label = source_phantom
+    for name, volume in (("source", image), ("mask", label)):
+        write_sections(target / f"{name}.tif", volume.array, volume.shape, volume.dtype, volume.voxel_size)
+    plan = plan_of(
+        target, source_free=False, source=f"{target / 'source.tif'}:{target / 'mask.tif'}", start=None
+    )
+    events = list(adapt(plan, target / "run", device="cpu"))
+    assert [name for name, _ in events[0].prepared.domains()] == ["source", "target"]
+    assert events[-1].complete
+
+
+def test_inverted_classes_are_noticed(target, target_phantom):
+    """A network that finds mitochondria where background is painted, and none where mitochondria are."""
+    image, label = target_phantom
+    tifffile.imwrite(target / "wrong.tif", np.where(label.array[3] != 0, 1, 2).astype(np.uint8))
+    stack = ArrayVolume(image.array, image.voxel_size, "stack")
+    inverted = open_painted(target / "wrong.tif", stack, section=3)
+    right = open_painted(target / "few.tif", stack, section=3)
+
+    def looks_inverted(painted) -> bool:
+        maps = [one.astype(np.float32) for one in label.array != 0]
+        one = Predicted(painted.read(3), 3, 3, image.array, maps)
+        return _looks_inverted([one])
+
+    assert looks_inverted(inverted)
+    assert not looks_inverted(right)
+    assert "inverted" in HeldBackScore(1, 0.5, 0.1, 0.5, False, 0.0, 10, True).warning
