@@ -179,7 +179,9 @@ class Microscope:
         white = self.rng.standard_normal(self.frame.shape[1:], dtype=np.float32)
         sigma = size / self.frame.pixel
         blurred: np.ndarray = ndimage.gaussian_filter(white, sigma, mode="wrap", truncate=3)
-        return blurred * max(1.0, 2 * float(np.sqrt(np.pi)) * sigma)
+        # A NumPy float, so that the grain is float64 unless it is as fine as a pixel.
+        grain: np.ndarray = blurred * max(1.0, 2 * np.sqrt(np.pi) * sigma)
+        return grain
 
     def show(self, grey: np.ndarray) -> np.ndarray:
         """Return the next section as the microscope shows it, uint8."""
