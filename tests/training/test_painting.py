@@ -16,7 +16,7 @@ from mitoda.volumes import ArrayVolume, write_sections
 from tests.fakes import compact_weights
 
 VOXEL = (50.0, 5.0, 5.0)
-INFO = WeightsInfo("compact", (5.0, 5.0), 50.0, smallest=3e6)
+INFO = WeightsInfo("compact", (5.0, 5.0), 50.0, smallest=3e5)
 
 
 def predicted(probability: np.ndarray, truth: np.ndarray, held: np.ndarray) -> Predicted:
@@ -27,9 +27,10 @@ def predicted(probability: np.ndarray, truth: np.ndarray, held: np.ndarray) -> P
 
 
 def squares() -> tuple[np.ndarray, np.ndarray]:
-    """A true square and, in the right half, what is held back."""
+    """Five mitochondria in each half; the right half is held back."""
     truth = np.zeros((100, 100), bool)
-    truth[20:50, 60:90] = truth[60:90, 10:40] = True
+    for row in range(5, 90, 18):
+        truth[row : row + 12, 60:90] = truth[row : row + 12, 10:40] = True
     held = np.zeros_like(truth)
     held[:, 50:] = True
     return truth, held
@@ -49,11 +50,21 @@ def test_small_components_are_removed_only_if_that_gains():
     """Specks that are not mitochondria are removed; specks that are stay."""
     truth, held = squares()
     specks = np.zeros_like(truth)
-    specks[5:95:10, 52:58] = True
+    specks[2:98:8, 52:58] = True
     removed = calibrate([predicted(np.where(truth | specks, 0.9, 0.0), truth, held)], INFO, VOXEL)
     assert removed.smallest == INFO.smallest
     kept = calibrate([predicted(np.where(truth | specks, 0.9, 0.0), truth | specks, held)], INFO, VOXEL)
     assert kept.smallest == 0
+
+
+def test_few_objects_decide_on_nothing_but_a_threshold_near_one_half():
+    """One held-back mitochondrion that the network hardly sees must not lower the threshold for the whole stack."""
+    truth, held = squares()
+    held[18:] = False
+    probability = np.where(truth, np.where(held, 0.12, 0.9), 0.1)
+    info = calibrate([predicted(probability, truth, held)], INFO, VOXEL)
+    assert info.threshold == 0.5
+    assert (info.snap, info.smallest) == (False, 0.0)
 
 
 @pytest.fixture
@@ -87,7 +98,7 @@ def test_a_run_with_painted_labels_measures_and_calibrates(target):
     scores = [event for event in events if isinstance(event, HeldBackScore)]
     assert len(scores) == 1
     assert scores[0].step == 3
-    assert scores[0].pixels > 0
+    assert scores[0].objects > 0
     assert scores[0].before is not None
     finished = events[-1]
     assert isinstance(finished, Finished)
