@@ -97,6 +97,19 @@ def test_importing_them_does_not_bring_torch_along():
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
 
 
+def test_the_public_names_are_imported_when_used():
+    """`import mitoda` loads neither torch nor matplotlib; each public name is listed, found, and in one order."""
+    code = (
+        "import sys, mitoda; dir(mitoda); sys.exit(bool({'torch', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+    assert set(mitoda.__all__) == set(mitoda._MODULES) <= set(dir(mitoda))
+    for name in mitoda.__all__:
+        assert getattr(mitoda, name).__module__.startswith("mitoda.")
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        mitoda.nothing  # noqa: B018
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -1,4 +1,4 @@
-"""The READMEs: every command in them is one that there is, with options that it has."""
+"""The READMEs: their commands exist, with the options they name, and their Python code runs."""
 
 import importlib.util
 import re
@@ -6,9 +6,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import tifffile
 import typer
 
 from mitoda.cli import app
+from mitoda.synthetic import TARGET, draw_phantom
+from mitoda.volumes import open_labels, write_sections
 
 ROOT = Path(__file__).parent.parent
 READMES = ["README.md", "weights/README.md", "tests/benchmarks/README.md", "mitoda/methods/README.md"]
@@ -36,3 +39,20 @@ def test_modules_of_the_readmes_are_there():
     named = [shlex.split(line)[2] for line in commands() if line.startswith("python -m ")]
     assert named
     assert all(importlib.util.find_spec(name) for name in named)
+
+
+def test_python_code_of_the_readme_runs_as_written(tmp_path, monkeypatch, capsys):
+    """In a folder with a stack.tif; it prints events and one mean probability a section."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    assert len(blocks) == 1
+    image, _ = draw_phantom(TARGET, (2, 96, 96), 1)
+    write_sections(tmp_path / "stack.tif", image, image.shape, image.dtype, None)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks[0], "README.md", "exec"), {})  # the README's own words
+    printed = capsys.readouterr().out
+    assert "Segmented(sections=2" in printed
+    assert [0 <= float(line) <= 1 for line in printed.splitlines()[-2:]] == [True, True]
+    assert open_labels(tmp_path / "mask.tif").voxel_size == (5, 5, 5)
+    assert tifffile.imread(tmp_path / "mask.tif").shape == (2, 96, 96)

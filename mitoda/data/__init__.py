@@ -1,1 +1,1 @@
-"""TODO data"""
+"""Pairs of sections, their geometry, sampling and augmentation."""

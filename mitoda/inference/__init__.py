@@ -1,1 +1,1 @@
-"""TODO inference"""
+"""From a volume and a model to probabilities, masks and files."""

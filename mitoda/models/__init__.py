@@ -1,1 +1,1 @@
-"""TODO models"""
+"""Networks, their weights files, and the devices they compute on."""
