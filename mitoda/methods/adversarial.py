@@ -146,7 +146,7 @@ class TwoDomainMethod(Method):
         losses = {}
         for name in self.discriminators:
             pair = (from_source[name], from_target[name])
-            real, adapted = self.decide(name, torch.cat(pair)).split([len(maps) for maps in pair])
+            real, adapted = torch.split(self.decide(name, torch.cat(pair)), [len(maps) for maps in pair])
             losses[f"discriminator_{name}"] = (
                 domain_loss(real, self.source_answer) + domain_loss(adapted, self.target_answer)
             ) / 2
