@@ -3,19 +3,24 @@
 One function turns what a person can act on into one line on standard error and exit status 1; usage errors exit with 2.
 """
 
+import ctypes
 import errno
+import io
 import sys
 
 from mitoda.cli.app import app
-from mitoda.cli.memory import keep_freed_memory
 from mitoda.errors import MitodaError, is_out_of_memory
 
 __all__ = ["app", "main"]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`; see its manual page."""
 
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 usage."""
     keep_freed_memory()
+    replace_unprintable()
     try:
         app()
     except Exception as error:
@@ -51,3 +56,26 @@ def explain(error: Exception) -> str | None:
             return f"{where}the disk is full; free some space and go on with --resume"
         return f"{where}{error.strerror or error}"
     return None
+
+
+def replace_unprintable() -> None:
+    """Print what the encoding of standard output lacks as a question mark, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep memory it has freed, for what it will allocate next; say whether that could be done.
+
+    By default glibc hands large blocks back to the system at once. Every network layer then gets fresh pages, and the
+    system clears each of them: 28,000 page faults in a training step of `mitoda`, 3,000 with this. The peak stays
+    the same. Elsewhere than with glibc nothing is changed.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mitoda.cli.display import draw_training
 from mitoda.cli.options import DestOption, DeviceOption, Lengths, PrecisionOption
-from mitoda.cli.training import run_adaptation
 from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, LABELLED_MINUTES, Plan, TrainingSettings
 
 MAY_CHANGE = ("resume", "steps", "minutes", "device")
@@ -202,13 +202,16 @@ def adapt(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network for your volume: labels of the source, images of both, no label of the target."""
+    from functools import partial
+
+    from mitoda.training.adapt import adapt as run
     from mitoda.training.run_folder import RunFolder
     from mitoda.training.settings import load_plan
 
     if resume is not None:
         _refuse_beside_resume(context)
         plan = load_plan(RunFolder(resume)).extended(steps, minutes)
-        run_adaptation(plan, resume, device=device, resume=True)
+        draw_training(partial(run, plan, resume, device=device, resume=True), resume)
         return
     if target is None:
         raise typer.BadParameter("give the volume to adapt to: --target my_stack.tif", param_hint="--target")
@@ -255,7 +258,7 @@ def adapt(
         dest=dest,
         precision=precision,
     )
-    run_adaptation(plan, out, device=device, overwrite=overwrite)
+    draw_training(partial(run, plan, out, device=device, overwrite=overwrite), out)
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:

@@ -9,11 +9,10 @@ from mitoda.cli.adapt import adapt
 from mitoda.cli.bench import bench
 from mitoda.cli.demo import demo
 from mitoda.cli.fetch import fetch
-from mitoda.cli.inspect import inspect
 from mitoda.cli.score import score
 from mitoda.cli.segment import segment
+from mitoda.cli.show import inspect, weights
 from mitoda.cli.suggest import suggest
-from mitoda.cli.weights import weights
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mitoda.cli.display import Ticker, duration, say, stdout, stopping_after_step, warn
 from mitoda.cli.options import DestOption, DeviceOption, Lengths
-from mitoda.cli.terminal import Ticker, duration, say, stdout, stopping_politely, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,14 +91,17 @@ def bench(
     from dataclasses import replace
 
     from mitoda.benchmark import BenchSettings, choose_methods, find_task, own_task, run_bench, tabulate
-    from mitoda.errors import FileError, InputError
+    from mitoda.errors import InputError
     from mitoda.models.device import choose_device, describe_device
+    from mitoda.volumes.files import check_output
 
+    specs = [spec for spec in (source, target, test, labels) if spec]
+    inputs = [Path(part) for spec in specs for part in (spec, *spec.split(":")) if part]
     for path, option, suffix in ((csv, "--csv", ".csv"), (figure, "--figure", ".png")):
         if path is not None and path.suffix.lower() != suffix:
             raise InputError(f"{option} must end in {suffix}; got '{path}'")
-        if path is not None and not path.absolute().parent.is_dir():
-            raise FileError(f"the folder {path.absolute().parent} does not exist; make it first")
+        if path is not None:
+            check_output(path, inputs, overwrite=True)
     settings = BenchSettings(choose_methods(methods), seeds, backbone, keep, dest)
     chosen_device = choose_device(device)
     volumes = {
@@ -119,9 +122,7 @@ def bench(
     if patch is not None:
         chosen = replace(chosen, patch=patch)
     say(f"{chosen.name}: {', '.join(settings.methods)} on {describe_device(chosen_device)}, into {out}")
-    with stopping_politely(
-        "stopping after this step, then saving … (Ctrl-C again to stop at once)"
-    ) as should_stop:
+    with stopping_after_step() as should_stop:
         events = run_bench(chosen, settings, out, chosen_device, should_stop=should_stop)
         results, notes, complete = _follow(events)
     if should_stop.asked:
@@ -144,7 +145,7 @@ def bench(
 def _follow(events: "Iterable[Event]") -> "tuple[list[Result], dict[str, str], bool]":
     """Draw the progress; return the results, why methods have none, and whether nothing failed."""
     from mitoda.benchmark.runner import Failed, Scored, ScoringSection, Skipped, Started
-    from mitoda.cli.training import TrainingDisplay
+    from mitoda.cli.display import TrainingDisplay
     from mitoda.training.loop import StepsDone
 
     results: list[Result] = []
@@ -183,10 +184,11 @@ def _percent(value: float | None) -> str:
 def _print_table(table: "BenchTable") -> None:
     """Print measured scores beside the paper's, the protocol, and the rank correlations if there are any."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     shown = Table(
-        title=f"{table.task}: per cent, mean over sections; the paper's number beside ours",
+        title=f"{escape(table.task)}: per cent, mean over sections; the paper's number beside ours",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
@@ -200,7 +202,7 @@ def _print_table(table: "BenchTable") -> None:
         for name in NAMES:
             spread = "" if row.spread[name] is None else f" ± {_percent(row.spread[name])}"
             cells += [_percent(row.ours[name]) + spread, _percent(row.paper[name])]
-        shown.add_row(row.method, *cells)
+        shown.add_row(escape(row.method), *cells)
     _print_wide(shown)
     notes = [f"{row.method}: {row.note}" for row in table.rows if row.note]
     for line in (*table.protocol, *notes):

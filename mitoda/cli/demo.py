@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from mitoda.cli.display import draw_training, say
 from mitoda.cli.options import DeviceOption
-from mitoda.cli.terminal import say
+from mitoda.cli.score import print_scores
+from mitoda.cli.segment import draw_segmentation
 
 SEED = 5
 STEPS = 130
@@ -23,23 +25,31 @@ def demo(
     device: DeviceOption = "auto",
 ) -> None:
     """Adapt, segment and score on two synthetic volumes: offline, in about three minutes."""
-    from mitoda.cli.score import score
-    from mitoda.cli.segment import segment
-    from mitoda.cli.training import run_adaptation
     from mitoda.errors import FileError
     from mitoda.training.run_folder import RunFolder
-    from mitoda.training.settings import Plan, TrainingSettings
 
-    source, source_mask, target, target_mask, mask, picture = (out / name for name in FILES)
-    taken = [path for path in (source, source_mask, target, target_mask, mask, picture) if path.exists()]
+    taken = [out / name for name in FILES if (out / name).exists()]
     if taken and not overwrite:
         raise FileError(f"{taken[0]} exists; give another folder with --out, or --overwrite to replace it")
-    run = RunFolder(out / "run")
-    run.check_free(overwrite)
+    RunFolder(out / "run").check_free(overwrite)
     out.mkdir(parents=True, exist_ok=True)
     say("The data of this demo are synthetic: two drawn volumes that imitate two electron microscopes.")
     say("drawing a labelled source (serial-section TEM, 50 nm) and a target (FIB-SEM, 10 nm) …")
     draw_volumes(out)
+    adapt_segment_score(out, steps, device, overwrite)
+    draw_overlay(out)
+    say(f"see {out / FILES[-1]}: green is correct, red is false, blue is missed (synthetic data)")
+
+
+def adapt_segment_score(out: Path, steps: int, device: str, overwrite: bool) -> None:
+    """Do what three commands do, and print each of them."""
+    from functools import partial
+
+    from mitoda import Plan, SegmentSettings, TrainingSettings, adapt, load_model, open_volume, score, segment
+    from mitoda.models.device import describe_device
+
+    source, source_mask, target, target_mask, mask = (out / name for name in FILES[:5])
+    run = out / "run"
     plan = Plan(
         source=f"{source}:{source_mask}",
         target=str(target),
@@ -47,15 +57,15 @@ def demo(
     )
     say(
         f"$ mitoda adapt --source {plan.source} --target {target} --method isc --steps {steps} "
-        f"--patch {PATCH} --ema {EMA_DECAY:g} --seed {SEED} --out {out / 'run'}"
+        f"--patch {PATCH} --ema {EMA_DECAY:g} --seed {SEED} --out {run}"
     )
-    run_adaptation(plan, out / "run", device=device, overwrite=overwrite)
-    say(f"$ mitoda segment {target} -o {mask} --weights {run.weights}")
-    segment(str(target), mask, weights=str(run.weights), device=device, overwrite=True)
+    draw_training(partial(adapt, plan, run, device=device, overwrite=overwrite), run)
+    say(f"$ mitoda segment {target} -o {mask} --weights {run}")
+    model = load_model(run, device)
+    settings = SegmentSettings(output=mask, overwrite=True)
+    draw_segmentation(segment(open_volume(target), model, settings), settings, describe_device(model.device))
     say(f"$ mitoda score {mask} {target_mask}    (the labels of the target are used only here)")
-    score(str(mask), str(target_mask))
-    draw_overlay(out)
-    say(f"see {picture}: green is correct, red is false, blue is missed (synthetic data)")
+    print_scores(score(mask, target_mask))
 
 
 def draw_volumes(out: Path) -> None:

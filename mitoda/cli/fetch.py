@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.terminal import say, stderr, stdout, warn
+from mitoda.cli.display import say, stderr, stdout, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mitoda.cli.display import say, stderr, stdout, warn
 from mitoda.cli.options import DestOption
-from mitoda.cli.terminal import say, stderr, stdout, warn
 
 if TYPE_CHECKING:
     from mitoda.evaluation.scoring import VolumeScore
@@ -73,10 +73,11 @@ def score(
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
     else:
-        _print_table(result)
+        print_scores(result)
 
 
-def _print_table(result: "VolumeScore") -> None:
+def print_scores(result: "VolumeScore") -> None:
+    """Print the table of mean and pooled scores."""
     from rich.table import Table
 
     threshold = "" if result.kind == "mask" else f", threshold {result.threshold:g}"

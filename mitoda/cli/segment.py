@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mitoda.cli.inspect import InputArgument, open_input
+from mitoda.cli.display import Ticker, duration, say, stderr, warn
 from mitoda.cli.options import DestOption, DeviceOption, Lengths, PrecisionOption
-from mitoda.cli.terminal import Ticker, duration, say, stderr, warn
+from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import MaskSettings, SegmentSettings
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def segment(
     from mitoda.inference.segment import segment as run
     from mitoda.models.device import describe_device
     from mitoda.models.model import load_model
+    from mitoda.models.weights import find_weights
 
     settings = SegmentSettings(
         output=output,
@@ -141,16 +142,17 @@ def segment(
         compiled=compiled,
     )
     stack = open_input(volume, voxel_size, axes, invert, dest)
+    settings.check_paths([Path(stack.name), find_weights(weights)])
     model = load_model(weights, device, precision)
     try:
-        _draw(run(stack, model, settings), settings, describe_device(model.device), quiet)
+        draw_segmentation(run(stack, model, settings), settings, describe_device(model.device), quiet)
     except KeyboardInterrupt:
         say(f"interrupted; what is done is kept beside {output}. Continue with the same command and --resume")
         raise typer.Exit(1) from None
 
 
-def _draw(
-    events: "Generator[Event, None, None]", settings: SegmentSettings, device: str, quiet: bool
+def draw_segmentation(
+    events: "Generator[Event, None, None]", settings: SegmentSettings, device: str, quiet: bool = False
 ) -> None:
     """Draw events: a bar on a terminal, a plain line now and then elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

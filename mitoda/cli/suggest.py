@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.inspect import InputArgument, open_input
+from mitoda.cli.display import say, stdout
 from mitoda.cli.options import DestOption, DeviceOption, Lengths
-from mitoda.cli.terminal import say, stdout
+from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
 
 if TYPE_CHECKING:
@@ -46,13 +46,15 @@ def suggest(
     from mitoda.data.painted import open_painted
     from mitoda.inference.suggest import label_sections, suggest_rectangles
     from mitoda.models.model import load_model
+    from mitoda.models.weights import find_weights
     from mitoda.plotting import grid_figure, write_png
     from mitoda.volumes import write_sections
     from mitoda.volumes.files import check_output
 
     picture = output.with_suffix(".png")
+    inputs = [Path(volume), find_weights(weights), *([Path(labels)] if labels else [])]
     for path in (output, picture):
-        check_output(path, [Path(volume), *([Path(labels)] if labels else [])], overwrite)
+        check_output(path, inputs, overwrite)
     stack = open_input(volume, voxel_size, None, False, dest)
     painted = None if labels is None else open_painted(labels, stack)
     model = load_model(weights, device)

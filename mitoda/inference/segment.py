@@ -103,7 +103,7 @@ def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generato
     ...     print(event)
     """
     began = time.monotonic()
-    settings.check_paths()
+    settings.check_paths([Path(volume.name)])
     calibration = volume.voxel_size
     if calibration is None:
         found = search_voxel_size(volume, model)

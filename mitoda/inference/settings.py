@@ -1,13 +1,15 @@
 """How a volume is predicted, which voxels become mitochondria, and which files are written."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mitoda.data.geometry import component_limit
-from mitoda.errors import FileError, InputError
+from mitoda.errors import InputError
 from mitoda.volumes import VoxelSize
+from mitoda.volumes.files import check_output
 
 if TYPE_CHECKING:  # this module is imported for its defaults, without torch
     from mitoda.models.weights import WeightsInfo
@@ -94,25 +96,19 @@ class SegmentSettings(MaskSettings):
         """The mask and, where wanted, the probability map."""
         return [Path(path) for path in (self.output, self.probability) if path is not None]
 
-    def check_paths(self) -> None:
-        """Refuse files that could not be written at the end.
+    def check_paths(self, inputs: Iterable[Path] = ()) -> None:
+        """Refuse files that could not be written at the end, or that would replace an input.
 
         Raises
         ------
         InputError, FileError
-            If a name does not end in .tif or .tiff, is taken, or lies in no folder.
+            If a name does not end in .tif or .tiff, or as `check_output` raises it.
         """
+        inputs = list(inputs)
         for path in self.paths:
             if path.suffix.lower() not in (".tif", ".tiff"):
                 raise InputError(f"{path} must end in .tif or .tiff; mitoda writes TIFF")
-            if path.is_dir():
-                raise FileError(f"{path} is a folder; give the name of a file")
-            if path.exists() and not self.overwrite and not self.resume:
-                raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
-            if not path.parent.is_dir():
-                raise FileError(
-                    f"the folder {path.parent} does not exist; make it first: mkdir -p {path.parent}"
-                )
+            check_output(path, inputs, self.overwrite or self.resume)
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,15 @@ def _remove(path: Path) -> None:
 def write_record(path: Path, record: Any) -> None:
     """Write a dataclass or a dictionary as JSON."""
     values = record if isinstance(record, dict) else asdict(record)
+    try:
+        text = json.dumps(values, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = ascii(error.object[max(error.start - 20, 0) : error.end + 20])
+        raise FileError(
+            f"{path} cannot hold a file name that is not UTF-8: {found}; rename that file"
+        ) from error
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_bytes(text + b"\n")
 
 
 def read_record(path: Path, kind: type[T]) -> T:

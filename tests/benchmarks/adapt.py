@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mitoda.cli.memory import keep_freed_memory
+from mitoda.cli import keep_freed_memory
 from mitoda.data.augmentation import augmentation_named
 from mitoda.data.pairs import PseudoLabels
 from mitoda.data.sampling import BatchSettings, BatchStream

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mitoda.cli.memory import keep_freed_memory
+from mitoda.cli import keep_freed_memory
 from mitoda.evaluation.scoring import VolumeScore, score
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.streaming import predict

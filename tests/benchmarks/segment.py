@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 import torch
 
-from mitoda.cli.memory import keep_freed_memory
+from mitoda.cli import keep_freed_memory
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.streaming import predict
 from mitoda.models.backbones import build_network

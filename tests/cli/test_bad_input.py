@@ -86,8 +86,8 @@ def make_nan(path: Path) -> str:
 
 def make_complex(path: Path) -> str:
     """A type nobody takes pictures in."""
-    tifffile.imwrite(path, noise(3, 40, 40).astype(np.int64), photometric="minisblack")
-    return "int64"
+    tifffile.imwrite(path, noise(3, 40, 40).astype(np.complex64), photometric="minisblack")
+    return "complex64"
 
 
 BAD = [
@@ -229,12 +229,40 @@ def test_outputs_that_cannot_be_written(mitoda, weights, tmp_path):
     def refused(output: Path) -> str:
         return mitoda.refused("segment", stack, "-o", output, "--weights", weights)
 
-    assert "does not exist; make it first: mkdir -p" in refused(tmp_path / "gone" / "mask.tif")
+    assert "does not exist; create it first: mkdir -p" in refused(tmp_path / "gone" / "mask.tif")
     assert "is a folder" in refused(Path(shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}.tif")))
     assert "mitoda writes TIFF" in refused(tmp_path / "mask.png")
-    before = stack.read_bytes()
-    assert "exists; give another name, or --overwrite" in refused(stack)
-    assert stack.read_bytes() == before
+    (tmp_path / "taken.tif").write_bytes(b"")
+    assert "exists; give --overwrite to replace it, or another name" in refused(tmp_path / "taken.tif")
+
+
+@pytest.mark.parametrize("option", ["-o", "--probability"])
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
+def test_what_is_read_is_never_replaced(mitoda, weights, tmp_path, option, flag):
+    """Neither stack nor weights, under any name, even if existing files may be replaced."""
+    stack = write(tmp_path / "stack.tif", noise(2, 64, 64))
+    own_weights = Path(shutil.copy(weights, tmp_path / "weights.tif"))
+    (tmp_path / "link.tif").symlink_to(stack)
+    (tmp_path / "hard.tif").hardlink_to(stack)
+    before = {path: path.read_bytes() for path in (stack, own_weights)}
+    for name in ("stack.tif", "../" + tmp_path.name + "/stack.tif", "link.tif", "hard.tif", "weights.tif"):
+        outputs = [option, tmp_path / name] + (["-o", tmp_path / "mask.tif"] if option != "-o" else [])
+        message = mitoda.refused("segment", stack, *outputs, "--weights", own_weights, flag)
+        assert "would replace or join the input" in message
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not (tmp_path / "mask.tif").exists()
+
+
+def test_a_benchmark_does_not_replace_its_volumes(mitoda, tmp_path):
+    """--csv and --figure under the names of a source's labels."""
+    stack = write(tmp_path / "stack.tif", noise(2, 64, 64))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("kept")
+    message = mitoda.refused(
+        "bench", "--source", f"{stack}:{labels}", "--target", stack, "--labels", labels, "--csv", labels
+    )
+    assert "would replace or join the input" in message
+    assert labels.read_text() == "kept"
 
 
 def test_a_full_disk_while_segmenting_keeps_what_is_done(mitoda, weights, tmp_path, monkeypatch):

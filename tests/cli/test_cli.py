@@ -403,3 +403,43 @@ def test_a_stack_is_adapted_to_without_any_source(mitoda, folder, tmp_path):
     assert "CC BY-NC-SA 3.0" in info.licence
     for contradiction in (["--from-scratch"], ["--source", source_of(folder)]):
         assert mitoda(*alone, *contradiction, "--out", tmp_path / "no").status == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["weights"], ["fetch", "--list"]])
+def test_no_encoding_of_standard_output_is_an_error(encoding, arguments, monkeypatch):
+    """Characters that it lacks are replaced."""
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    process = subprocess.run(
+        [sys.executable, "-m", "mitoda", *arguments],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout
+    assert not process.stderr
+
+
+def test_file_names_that_are_not_utf_8_are_printed(folder, tmp_path):
+    """The stack is inspected and segmented; a run, whose record is UTF-8, refuses the name in one line."""
+    stack = os.fsencode(tmp_path) + b"/caf\xe9[bold].tif"
+    Path(os.fsdecode(stack)).write_bytes((folder / "target.tif").read_bytes())
+
+    def run(*arguments: object) -> "subprocess.CompletedProcess[bytes]":
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "mitoda", *(os.fsencode(str(a)) for a in arguments)]
+        return subprocess.run(command, capture_output=True, env=environment)
+
+    name = os.fsdecode(stack)
+    inspected = run("inspect", name)
+    assert inspected.returncode == 0, inspected.stderr
+    assert b"[bold].tif" in inspected.stdout
+    segmented = run("segment", name, "-o", name + ".mask.tif", "--weights", folder / "random.safetensors")
+    assert segmented.returncode == 0, segmented.stderr
+    adapted = run(
+        "adapt", "--source", source_of(folder), "--target", name, "--steps", 1, "--patch", 128, "-o", tmp_path / "run",
+        "--from-scratch",
+    )  # fmt: skip
+    assert adapted.returncode == 1
+    assert b"Traceback" not in adapted.stderr, adapted.stderr
+    assert b"is not UTF-8" in adapted.stderr

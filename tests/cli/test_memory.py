@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mitoda.cli.memory import keep_freed_memory
+from mitoda.cli import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")

@@ -1,11 +1,11 @@
-"""`mitoda inspect`."""
+"""`mitoda inspect` and `mitoda weights`: show a stack, and the pretrained weights."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mitoda.cli.display import stdout
 from mitoda.cli.options import DestOption
-from mitoda.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from mitoda.volumes import Volume, VoxelSize
@@ -47,3 +47,31 @@ def open_input(
         split = resolve(volume, dest)
         return open_volume(split.volume, voxel_size=voxel_size or split.voxel_size, axes=axes, invert=invert)
     return open_volume(volume, voxel_size=voxel_size, axes=axes, invert=invert)
+
+
+def weights(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the list.")] = False,
+) -> None:
+    """List the weights that come with mitoda: training data and their licence, voxel size, measured scores."""
+    import json
+    from dataclasses import asdict
+
+    from rich.markup import escape
+
+    from mitoda.models.weights import DEFAULT_WEIGHTS, list_weights, read_info
+
+    found = {name: read_info(path) for name, path in list_weights().items()}
+    if as_json:
+        typer.echo(json.dumps({name: asdict(info) for name, info in found.items()}, indent=2))
+        return
+    for name, info in found.items():
+        stdout.print(f"[bold]{escape(name)}[/bold]{' (default)' if name == DEFAULT_WEIGHTS else ''}")
+        facts = {
+            "method": f"{info.method} on {info.backbone}, {info.steps} steps in {info.seconds / 60:.0f} minutes",
+            "trained on": f"{info.source} → {info.target}" if info.target else info.source,
+            "pixel": f"{info.pixel[0]:g} × {info.pixel[1]:g} nm, pairs {info.spacing:g} nm apart",
+            "licence": info.licence,
+            **info.notes,
+        }
+        for fact, value in facts.items():
+            stdout.print(f"  {fact:15} {value}", markup=False)

@@ -1,39 +1,118 @@
-"""A training on the terminal: its messages and its progress."""
+"""What the commands share in drawing: where messages go, progress of a training, Ctrl-C."""
 
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
-
-from mitoda.cli.terminal import Ticker, duration, say, stderr, stopping_politely, warn
+from rich.console import Console, Group
+from rich.markup import escape
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from mitoda.training.adapt import Event, Finished, Started
     from mitoda.training.loop import StepsDone
-    from mitoda.training.settings import Plan
+
+stdout = Console(soft_wrap=True, highlight=False, emoji=False)
+"""Results."""
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+"""Progress, warnings and logs."""
 
 
-def run_adaptation(
-    plan: "Plan", folder: Path, *, device: str, resume: bool = False, overwrite: bool = False
-) -> None:
-    """Adapt, draw the progress, and say what to do next; exit with 1 if it was stopped."""
-    from mitoda.training.adapt import Finished, adapt
+def say(message: str) -> None:
+    """A line about what is going on."""
+    stderr.print(message, markup=False)
 
-    go_on = f"continue with: mitoda adapt --resume {folder}"
-    with (
-        stopping_politely("stopping after this step, then saving … (Ctrl-C again to stop at once)") as stop,
-        TrainingDisplay() as display,
-    ):
-        events = adapt(plan, folder, device=device, resume=resume, overwrite=overwrite, should_stop=stop)
+
+def warn(message: str) -> None:
+    """A line that a person should not overlook."""
+    stderr.print(f"[yellow]warning:[/yellow] {escape(message)}")
+
+
+class Ticker:
+    """Says when the next plain line is due where there is no terminal to draw on."""
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether `seconds` have gone by since it last said yes."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+class StopRequest:
+    """Set by the first Ctrl-C (or SIGTERM); the second ends the program at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+@contextmanager
+def stopping_after_step() -> Iterator[StopRequest]:
+    """Let a loop finish its step after Ctrl-C; the second Ctrl-C interrupts as usual."""
+    request = StopRequest()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if request.asked:
+            raise KeyboardInterrupt
+        request.asked = True
+        say("stopping after this step, then saving … (Ctrl-C again to stop at once)")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for a person.
+
+    Examples
+    --------
+    >>> duration(8.41), duration(75), duration(4000)
+    ('8.4 s', '1 min 15 s', '1 h 6 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds + 0.5)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def draw_training(adapting: "Callable[..., Iterator[Event]]", folder: Path) -> None:
+    """Draw a training, stop it after its step at Ctrl-C, and exit with 1 if it was stopped.
+
+    Parameters
+    ----------
+    adapting : callable
+        `mitoda.adapt` with all arguments but `should_stop`.
+    folder : Path
+        Of the run.
+    """
+    from mitoda.training.adapt import Finished
+
+    with stopping_after_step() as stop, TrainingDisplay() as display:
         try:
-            for event in events:
+            for event in adapting(should_stop=stop):
                 display.show(event)
                 if isinstance(event, Finished) and not event.complete:
                     raise typer.Exit(1)
         except KeyboardInterrupt:
-            say(f"stopped at once; if there is a checkpoint, {go_on}")
+            say(f"stopped at once; if there is a checkpoint, continue with: mitoda adapt --resume {folder}")
             raise typer.Exit(1) from None
 
 
@@ -141,8 +220,7 @@ def _say_end(event: "Finished") -> None:
         )
 
 
-def _table(event: "StepsDone") -> "Group":
-    from rich.console import Group
+def _table(event: "StepsDone") -> Group:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
