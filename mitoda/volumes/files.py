@@ -110,7 +110,7 @@ def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) ->
     if path.exists() or path.is_symlink():
         check_regular(path)
         if not overwrite:
-            raise FileError(f"{path} exists; give --overwrite to replace it, or another name")
+            raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
 
 
 def partial_path(path: Path) -> Path:

@@ -129,7 +129,7 @@ class SectionWriter:
         if not folder.is_dir():
             raise FileError(f"the folder {folder} does not exist; create it first: mkdir -p {folder}")
         if path.exists() and not self.overwrite:
-            raise FileError(f"{path} exists; give --overwrite to replace it, or another name")
+            raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
 
     def _open_partial(self) -> BinaryIO:
         try:

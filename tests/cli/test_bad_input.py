@@ -233,7 +233,7 @@ def test_outputs_that_cannot_be_written(mitoda, weights, tmp_path):
     assert "is a folder" in refused(Path(shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}.tif")))
     assert "mitoda writes TIFF" in refused(tmp_path / "mask.png")
     (tmp_path / "taken.tif").write_bytes(b"")
-    assert "exists; give --overwrite to replace it, or another name" in refused(tmp_path / "taken.tif")
+    assert "exists; give another name, or --overwrite to replace it" in refused(tmp_path / "taken.tif")
 
 
 @pytest.mark.parametrize("option", ["-o", "--probability"])

@@ -332,7 +332,7 @@ def test_what_is_in_the_way_is_refused_before_any_work(tmp_path):
     (tmp_path / "mask.tif").mkdir()
     with pytest.raises(FileError, match="is a folder; give the name of a file"):
         run(volume, tmp_path)
-    with pytest.raises(FileError, match="does not exist; make it first: mkdir -p"):
+    with pytest.raises(FileError, match="does not exist; create it first: mkdir -p"):
         run(volume, tmp_path / "gone")
     with pytest.raises(InputError, match=r"p.png must end in .tif"):
         run(volume, tmp_path / "mask.tif", probability=tmp_path / "p.png")
