@@ -145,7 +145,7 @@ def test_taken_and_impossible_paths_are_refused(tmp_path, stack):
     (tmp_path / "folder.tif").mkdir()
     (tmp_path / "old.tif.partial").write_bytes(b"")
     for name, sentence in {
-        "mask.tif": r"mask.tif exists; give --overwrite",
+        "mask.tif": r"mask.tif exists; give another name, or --overwrite",
         "folder.tif": r"folder.tif is a folder; give the name of a file in it",
         "a/b/mask.tif": r"the folder .*a/b does not exist; create it first: mkdir -p .*a/b",
         "old.tif": r"old.tif.partial is left from an interrupted run; give --resume to continue",
