@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from mitoda.data.filled import FilledVolume, TissueMap
 from mitoda.data.geometry import Geometry
 from mitoda.volumes import Volume, VoxelSize
 
 ASSUMED_PIXEL_NM = 5.0
 """To check the contrast of a stack without a voxel size."""
+SHOWN = 10
+"""Constant sections that a warning names."""
 SMALLEST_PIXEL_NM = 0.5
 """Smaller pixels are taken for this size when the contrast is checked: a wider blur would take minutes."""
 
@@ -38,16 +41,12 @@ def contrast_looks_inverted(section: np.ndarray, pixel_nm: float) -> bool:
 
 
 def mask_warnings(
-    volume: Volume, voxel_size: VoxelSize, geometry: Geometry, found: float, left: float
+    volume: FilledVolume, voxel_size: VoxelSize, geometry: Geometry, found: float, left: float
 ) -> Iterator[str]:
     """Warn about a stack and its mask; `found` and `left` are its foreground before and after removing components."""
     sections = volume.shape[0]
-    looked_at = {k: volume.read(k) for k in _three(sections)}
-    constant = {k: section.flat[0] for k, section in looked_at.items() if section.min() == section.max()}
-    for k, value in constant.items():
-        yield f"section {k} is constant (all its pixels are {value})"
-    middle = sections // 2
-    if middle not in constant and contrast_looks_inverted(looked_at[middle], voxel_size[1]):
+    yield from _tissue_warnings(volume.tissue, sections)
+    if contrast_looks_inverted(volume.read(sections // 2), voxel_size[1]):
         yield "the contrast looks inverted (thin structures bright on dark); if membranes are bright, give --invert"
     if found == 0:
         yield (
@@ -68,6 +67,32 @@ def mask_warnings(
         )
 
 
+def _tissue_warnings(tissue: TissueMap, sections: int) -> Iterator[str]:
+    """Tell which sections are constant, and how much of the stack is not tissue."""
+    findings = [tissue.findings(section) for section in range(sections)]
+    constant = {k: one.constant for k, one in enumerate(findings) if one.constant is not None}
+    for section in list(constant)[:SHOWN]:
+        yield f"section {section} is constant (all its pixels are {constant[section]:g})"
+    if len(constant) > SHOWN:
+        yield f"{len(constant) - SHOWN} more sections are constant"
+    outside = sum(one.share for one in findings) / sections
+    if outside > 0:
+        yield (
+            f"{_percent(outside)} of the stack is padding, labels or empty: there the mask is 0, and the network sees "
+            "mirrored tissue"
+        )
+    hot = sum(one.hot for one in findings) / sections
+    if hot > 0:
+        yield (
+            f"{_percent(hot)} of the stack is hot pixels, isolated and far brighter or darker than all others; for the "
+            "network they were replaced by pixels near them"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.095 else f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
+
+
 def inspect_volume(volume: Volume) -> dict[str, Any]:
     """Describe a volume from its first, middle and last section.
 
@@ -80,6 +105,7 @@ def inspect_volume(volume: Volume) -> dict[str, Any]:
     sections, rows, columns = volume.shape
     looked_at = np.stack([volume.read(k) for k in _three(sections)])
     pixel_nm = volume.voxel_size[1] if volume.voxel_size else ASSUMED_PIXEL_NM
+    filled = FilledVolume(volume, TissueMap(volume, (pixel_nm, pixel_nm)))
     return {
         "name": volume.name,
         "sections": sections,
@@ -90,7 +116,9 @@ def inspect_volume(volume: Volume) -> dict[str, Any]:
         "least_grey_value": float(looked_at.min()),
         "median_grey_value": float(np.median(looked_at)),
         "greatest_grey_value": float(looked_at.max()),
-        "contrast_looks_inverted": any(contrast_looks_inverted(section, pixel_nm) for section in looked_at),
+        "contrast_looks_inverted": any(
+            contrast_looks_inverted(filled.read(k), pixel_nm) for k in _three(sections)
+        ),
     }
 
 

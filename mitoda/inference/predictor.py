@@ -10,25 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mitoda.inference.normalisation import normalise_section
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.tiling import Tiling, blend_window, plan_tiles
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork, PairOutput, SectionFeatures
 
 Item = TypeVar("Item")
-
-
-def normalise_section(section: np.ndarray, kind: str) -> np.ndarray:
-    """Bring one section to what the network wants, float32; see `Backbone.normalisation`.
-
-    A constant section becomes zeros.
-    """
-    values = section.astype(np.float32)
-    if kind == "minmax":
-        low, high = float(values.min()), float(values.max())
-        return (values - low) / max(high - low, 1e-6)
-    values -= values.mean()
-    return values / max(float(np.sqrt(np.square(values).mean())), 1e-6)
 
 
 class Piece(NamedTuple):

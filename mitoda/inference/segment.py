@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from mitoda.data.filled import FilledVolume
 from mitoda.errors import FileError
 from mitoda.inference.checks import mask_warnings
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
@@ -113,7 +114,8 @@ def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generato
     voxel_size = known_voxel_size(volume)
     resolved = resolve(settings, model.info, voxel_size, volume.shape[0])
     yield resolved
-    job = _Job(volume, model, settings, resolved, calibration)
+    filled = FilledVolume(volume)
+    job = _Job(filled, model, settings, resolved, calibration)
     if job.is_complete:
         job.first_pass.unlink(missing_ok=True) if resolved.two_passes else None
         yield AlreadyComplete(Path(settings.output))
@@ -128,7 +130,7 @@ def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generato
         seconds=time.monotonic() - began,
         stride=model.geometry.stride(voxel_size, volume.shape[0]),
         warnings=(
-            *mask_warnings(volume, voxel_size, model.geometry, job.foreground / voxels, left / voxels),
+            *mask_warnings(filled, voxel_size, model.geometry, job.foreground / voxels, left / voxels),
             *((NO_MEMBRANES,) if job.foreground and job.finalizer.found_no_membranes else ()),
         ),
     )
@@ -151,15 +153,17 @@ def predict_masks(
     """
     sections, *shape = volume.shape
     voxel_size = known_voxel_size(volume)
+    filled = FilledVolume(volume)
     finalizer = make_finalizer(settings, resolve(settings, model.info, voxel_size, sections), voxel_size)
     packed: list[bytes] = []
-    for section, probability in enumerate(predict(volume, model, settings)):
+    for section, probability in enumerate(predict(filled, model, settings)):
         observe(section, probability)
-        pending = finalizer.pending(probability)
-        finalizer.add(pending, volume.read(section) if finalizer.needs_images else None)
+        pending = filled.tissue.clear(section, finalizer.pending(probability))
+        finalizer.add(pending, filled.read(section) if finalizer.needs_images else None)
         packed.append(zlib.compress(pending.tobytes(), 1))
     for section, content in enumerate(packed):
-        yield finalizer.finalize(section, np.frombuffer(zlib.decompress(content), np.uint8).reshape(shape))
+        mask = finalizer.finalize(section, np.frombuffer(zlib.decompress(content), np.uint8).reshape(shape))
+        yield filled.tissue.clear(section, mask)
 
 
 def make_finalizer(
@@ -209,7 +213,7 @@ class _Job:
 
     def __init__(
         self,
-        volume: Volume,
+        volume: FilledVolume,
         model: Model,
         settings: SegmentSettings,
         resolved: Resolved,
@@ -221,7 +225,7 @@ class _Job:
         self.two_passes = resolved.two_passes
         self.calibration = calibration
         """Voxel size written into the files."""
-        self.identity = run_identity(volume, model, settings, resolved)
+        self.identity = run_identity(volume.volume, model, settings, resolved)
         self.finalizer = make_finalizer(settings, resolved, known_voxel_size(volume))
         self.foreground = 0
         self._notices: list[str] = []
@@ -308,9 +312,10 @@ class _Job:
 
     def _computed(self, start: int) -> Iterator[tuple[np.ndarray, ...]]:
         """The content of the files' sections from the network."""
-        for probability in predict(self.volume, self.model, self.settings, start, self._notices.append):
+        maps_of = predict(self.volume, self.model, self.settings, start, self._notices.append)
+        for section, probability in enumerate(maps_of, start):
             maps = [quantise(probability)] if len(self.files) > 1 else []
-            yield (self.finalizer.pending(probability), *maps)
+            yield (self.volume.tissue.clear(section, self.finalizer.pending(probability)), *maps)
 
     def _writer(self, path: Path, identity: str) -> SectionWriter:
         return SectionWriter(
@@ -348,6 +353,7 @@ class _Job:
             waiting: list[Future[None]] = []
             for section in range(self.volume.shape[0]):
                 mask = self.finalizer.finalize(section, unfiltered.read(section))
+                mask = self.volume.tissue.clear(section, mask)
                 left += int(np.count_nonzero(mask))
                 waiting.append(pool.submit(writer.write, mask * np.uint8(self.settings.mask_value)))
                 if len(waiting) > 2:

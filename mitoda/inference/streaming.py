@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mitoda.data.filled import FilledVolume
 from mitoda.errors import InputError, is_out_of_memory
 from mitoda.inference.predictor import SectionPredictor, batched
 from mitoda.inference.settings import PredictionSettings
@@ -54,6 +55,7 @@ def predict(
 ) -> Iterator[np.ndarray]:
     """Yield the foreground probability of section `start`, `start` + 1, …, float32, (rows, columns) of the volume.
 
+    Padding and empty areas are filled with mirrored tissue, and have probability 0.
     Where memory runs out it continues with a smaller batch, then with smaller tiles.
 
     Parameters
@@ -81,6 +83,7 @@ def predict(
     [(64, 64), (64, 64)]
     """
     voxel_size = known_voxel_size(volume)
+    filled = volume if isinstance(volume, FilledVolume) else FilledVolume(volume)
     smoothing = model.info.smoothing if settings.smoothing is None else settings.smoothing
     sigma = smoothing / voxel_size[0]
     stride = model.geometry.stride(voxel_size, volume.shape[0])
@@ -92,8 +95,8 @@ def predict(
             predictor.compile(announce)
         first = max(0, following - smoothing_reach(sigma))
         try:
-            for section in _predict_from(predictor, volume, stride, sigma, first, following):
-                yield section
+            for section in _predict_from(predictor, filled, stride, sigma, first, following):
+                yield filled.tissue.clear(following, section)
                 following += 1
             return
         except Exception as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from mitoda.data.filled import FilledVolume, TissueMap
 from mitoda.data.pairs import UnlabelledPairs
 from mitoda.errors import InputError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, consistency_scores
@@ -71,14 +72,15 @@ def search_voxel_size(volume: Volume, model: Model) -> VoxelSizeFound:
             "it takes three sections" if model.network.joined else "the network sees one section at a time"
         )
         raise InputError(f"{refuse} ({reason}); {advice}")
-    ratio = section_thickness(volume)
     pixel, geometry = model.geometry.pixel, model.geometry
+    filled = FilledVolume(volume, TissueMap(volume, pixel))
+    ratio = section_thickness(filled)
     tried: list[tuple[float, float | None]] = []
     for zoom in ZOOMS:
         size = (zoom * pixel[0] * ratio, zoom * pixel[0], zoom * pixel[1])
         # The two predictions are those of a section with a neighbour on both sides.
         stride = min(geometry.stride(size, volume.shape[0]), (volume.shape[0] - 1) // 2)
-        pairs = UnlabelledPairs(volume, stride, geometry.scale(size))
+        pairs = UnlabelledPairs(filled, stride, geometry.scale(size))
         scores = consistency_scores(model, pairs, samples=SAMPLES)
         plausible = EMPTY <= (scores["foreground"] or 0.0) <= FLOOD
         tried.append((size[1], scores["two_context_dice"] if plausible else None))

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from mitoda.errors import InputError
 from mitoda.inference import streaming as inference
-from mitoda.inference.predictor import SectionPredictor, normalise_section
+from mitoda.inference.normalisation import normalise_section
+from mitoda.inference.predictor import SectionPredictor
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.streaming import delayed, predict, read_ahead
 from mitoda.inference.tiling import plan_pairs
