@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mitoda.data.filled import FilledVolume, TissueMap
 from mitoda.errors import InputError
 from mitoda.volumes import Volume, VoxelSize, open_values
 from mitoda.volumes.folder import FolderVolume
@@ -40,12 +41,22 @@ class PaintedLabels:
         Bounding box of the paint in each of them.
     sections : int
         Number of sections of the stack.
+    tissue : TissueMap, optional
+        Of the stack: paint where it has no tissue is not read, because images have mirrored tissue there.
     """
 
-    def __init__(self, volume: Volume, index: dict[int, int], boxes: dict[int, Box], sections: int) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        index: dict[int, int],
+        boxes: dict[int, Box],
+        sections: int,
+        tissue: TissueMap | None = None,
+    ) -> None:
         self.volume = volume
         self.index = index
         self.boxes = boxes
+        self.tissue = tissue
         self.name = volume.name
         self.shape = (sections, *volume.shape[1:])
         self.dtype = np.dtype(np.uint8)
@@ -63,6 +74,8 @@ class PaintedLabels:
         classes[classes == OUTLINE] = UNLABELLED
         held = classes[self.held_back[section]]
         held[held != UNLABELLED] += HELD_BACK
+        if self.tissue is not None:
+            self.tissue.clear(section, classes)
         return classes[rows, columns]
 
     def _held_back_box(self, section: int) -> Box:
@@ -119,7 +132,8 @@ def open_painted(
             index[number] = own
             boxes[number] = _bounding_box(painted)
     _check_classes(counts, values.name)
-    return PaintedLabels(values, index, boxes, stack.shape[0])
+    tissue = stack.tissue if isinstance(stack, FilledVolume) else None
+    return PaintedLabels(values, index, boxes, stack.shape[0], tissue)
 
 
 def _section_numbers(values: Volume, stack: Volume, section: int | None) -> dict[int, int]:

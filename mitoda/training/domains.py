@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mitoda.data.filled import FilledVolume
 from mitoda.data.geometry import Geometry, shared_geometry
 from mitoda.data.painted import PaintedLabels, open_painted
 from mitoda.data.pairs import LabelledPairs, PaintedPairs, Pairs, UnlabelledPairs
@@ -133,14 +134,15 @@ def prepare(plan: Plan) -> Prepared:
     # `segment` derives its stride from this spacing, so a given stride decides it.
     spacing = plan.target_stride * target_size[0] if plan.target_stride is not None else geometry.spacing
     source_pairs = None if source is None else _source_pairs(plan, source, others, target, geometry)
+    filled = FilledVolume(target.volume)
     target_pairs = UnlabelledPairs(
-        CachedVolume(target.volume),
+        CachedVolume(filled),
         _stride(plan.target_stride, geometry, target.volume, target_size),
         geometry.scale(target_size),
     )
     painted = None
     if plan.labels is not None:
-        painted = open_painted(plan.labels, target.volume, section=plan.label_section)
+        painted = open_painted(plan.labels, filled, section=plan.label_section)
         source_pairs = _with_paint(source_pairs, target_pairs, painted)
     licences = {target.licence} if cls.needs_target or painted is not None else set()
     licences |= {one.licence for one in (source, *others) if one is not None}
@@ -226,13 +228,14 @@ def _source_pairs(
     stride = plan.target_stride if source is target else plan.source_stride
     first, *more = (
         LabelledPairs(
-            CachedVolume(one.volume),
+            CachedVolume(filled),
             _stride(stride if one is source else None, geometry, one.volume, size),
             geometry.scale(size),
-            labels=CachedVolume(one.labels) if one.labels is not None else None,
+            labels=CachedVolume(FilledVolume(one.labels, filled.tissue)) if one.labels is not None else None,
         )
         for one in (source, *others)
         for size in [_known_size(one.volume, "source_voxel_size")]
+        for filled in [FilledVolume(one.volume)]
     )
     return replace(first, others=tuple(more))
 
