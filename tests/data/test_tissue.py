@@ -1,8 +1,5 @@
 """Padding of every shape and value, banners, empty resin and hot pixels: found, and filled with mirrored tissue."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -71,7 +68,9 @@ def test_a_banner_is_found_with_its_text(ink, ground):
     """Letters and scale bars on a banner are no tissue."""
     found = find_padding(np.vstack([TISSUE, banner(ink, ground)]), PIXEL)
     assert found[SIDE:].all()
-    assert found[: SIDE - 8].sum() == 0  # of the banner's own grey value, up to 8 rows may be taken for ringing
+    assert (
+        found[: SIDE - 8].sum() == 0
+    )  # of the banner's own grey value, up to 8 rows may be taken for ringing
 
 
 def test_padding_with_noise_is_found():
@@ -187,12 +186,8 @@ def test_paint_on_padding_is_not_read():
     assert np.array_equal(classes == 0, SHAPES["frame"])
 
 
-LUCCHI = Path(os.environ.get("MITODA_LUCCHI", "")) / "training.tif"
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not LUCCHI.is_file(), reason="MITODA_LUCCHI names no folder with Lucchi's training.tif")
-def test_a_black_frame_costs_two_percent_of_lucchi_at_most():
+def test_a_black_frame_costs_two_percent_of_lucchi_at_most(real_data):
     """F1 of the bundled weights inside a black frame over 17 % of 12 sections, against that without a frame."""
     import tifffile
 
@@ -201,7 +196,7 @@ def test_a_black_frame_costs_two_percent_of_lucchi_at_most():
 
     place = np.s_[:, 100:500, 300:700]
     images, labels = (
-        tifffile.imread(LUCCHI.with_name(name), key=range(40, 52))[place]
+        tifffile.imread(real_data / "lucchi" / name, key=range(40, 52))[place]
         for name in ("training.tif", "training_groundtruth.tif")
     )
     model = load_model("general", "cpu")

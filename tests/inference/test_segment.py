@@ -382,6 +382,28 @@ def test_odd_stacks_work_and_are_remarked_upon(tmp_path):
     assert "apart" not in warned(noise)
 
 
+@pytest.mark.parametrize("changes", [{}, {"snap": True, "min_size": 2}, {"boundary": 10.0}])
+def test_padding_is_background_and_is_reported(tmp_path, changes):
+    """Mask and probability are 0 in a frame, also where boundaries move; its share and a lost section are named."""
+    grey = volume_of().array
+    padded = np.pad(grey, ((0, 0), (8, 8), (8, 8)))
+    padded[5] = 7
+    inside = np.pad(np.ones(grey.shape, bool), ((0, 0), (8, 8), (8, 8)))
+    inside[5] = True  # a lost section is predicted from its neighbours
+    volume = ArrayVolume(padded, SIZE, "padded")
+    done = run(volume, tmp_path, probability=tmp_path / "p.tif", threshold=0.3, **changes)[-1]
+    for name in ("mask.tif", "p.tif"):
+        written = read(tmp_path / name)
+        assert not written[~inside].any()
+        assert written[inside].any()
+    settings = MaskSettings(threshold=0.3, **changes)
+    masks = np.stack(list(predict_masks(volume, local(), settings)))
+    assert np.array_equal(masks, read(tmp_path / "mask.tif") > 0)
+    warnings = " ".join(done.warnings)
+    assert "section 5 is constant (all its pixels are 7)" in warnings
+    assert f"{(~inside).mean():.0%} of the stack is padding" in warnings
+
+
 def test_inverted_contrast_is_noticed_on_phantoms_and_only_there(source_phantom, target_phantom):
     """Both drawn microscopes as they are, and inverted; a constant section is neither."""
     for image, _ in (source_phantom, target_phantom):

@@ -47,6 +47,23 @@ def test_a_plan_survives_the_disk(tmp_path):
     assert load_plan(RunFolder(tmp_path)) == plan
 
 
+def test_padding_is_mirrored_tissue_in_images_and_labels(files, source_phantom, target_phantom):
+    """A frame around source and target is gone, and the source's labels continue as its images do."""
+    frame = ((0, 0), (40, 40), (40, 40))
+    for name, volumes in (("source", source_phantom), ("target", target_phantom)):
+        for path, volume in zip((f"{name}.tif", f"{name}_mask.tif"), volumes, strict=True):
+            padded = np.pad(volume.array, frame)
+            size = source_phantom[0].voxel_size if name == "source" else target_phantom[0].voxel_size
+            write_sections(files / path, padded, padded.shape, padded.dtype, size, overwrite=True)
+    prepared = prepare(plan_for(files))
+    for pairs, image in ((prepared.source, source_phantom[0]), (prepared.target, target_phantom[0])):
+        inside, whole = image.read(1), pairs.volume.read(1)
+        assert np.array_equal(whole[44:-44, 44:-44], inside[4:-4, 4:-4])
+        assert whole[:36].mean() == pytest.approx(inside[:36].mean(), rel=0.1)
+    labels, truth = prepared.source.labels.read(1) != 0, source_phantom[1].read(1) != 0
+    assert labels[:40].sum() > 0.5 * truth[:40].sum() > 0
+
+
 def test_a_folder_without_a_run_or_with_another_versions_is_refused(tmp_path):
     """Missing, not JSON, or with fields nobody knows."""
     with pytest.raises(FileError, match=r"holds no run of 'mitoda adapt': there is no run.json"):
