@@ -53,7 +53,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"{where}the disk is full; free some space and go on with --resume"
+            return f"{where}the disk is full; free some space and continue with --resume"
         return f"{where}{error.strerror or error}"
     return None
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from mitoda.data.tissue import find_empty, find_hot_pixels, find_padding
 from mitoda.volumes.volume import EVERYTHING, Volume
+from mitoda.volumes.wrappers import WrappedVolume
 
 EDGE = 2
 """Pixels at the border of the tissue that are replaced too: interpolation and compression mixed them with padding."""
@@ -238,7 +239,7 @@ def _fill(outside: np.ndarray | None, hot: np.ndarray | None) -> Filling | None:
     return mirror(known if known.any() else ~outside)
 
 
-class FilledVolume:
+class FilledVolume(WrappedVolume):
     """A volume with mirrored tissue where there is none; sections of tissue only stay as they are, to the bit.
 
     Parameters
@@ -250,12 +251,8 @@ class FilledVolume:
     """
 
     def __init__(self, volume: Volume, tissue: TissueMap | None = None) -> None:
-        self.volume = volume
+        super().__init__(volume)
         self.tissue = TissueMap(volume) if tissue is None else tissue
-        self.name = volume.name
-        self.shape = volume.shape
-        self.dtype = volume.dtype
-        self.voxel_size = volume.voxel_size
 
     def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
         """Return part of one section; see `Volume.read`. The whole section is read where something is filled."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mitoda.inference.normalisation import normalise_section
+from mitoda.inference.grey_values import normalise_section
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.tiling import Tiling, blend_window, plan_tiles
 from mitoda.models.model import Model

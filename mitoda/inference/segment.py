@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from mitoda.data.filled import FilledVolume
 from mitoda.errors import FileError
@@ -25,7 +24,7 @@ from mitoda.models.model import Model
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
 from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
 from mitoda.volumes.files import partial_path
-from mitoda.volumes.writer import previous_path
+from mitoda.volumes.writer import previous_path, was_written_by
 
 NO_MEMBRANES = (
     "no dark membrane stands out around the mitochondria found, so their boundaries were not moved "
@@ -199,15 +198,6 @@ def fingerprint(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def has_identity(path: Path, identity: str) -> bool:
-    """Whether a TIFF file was written by the run of this identity."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return identity in tiff.pages.first.software
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 class _Job:
     """One segmentation: where its files are and how far it has come."""
 
@@ -249,7 +239,7 @@ class _Job:
 
     def _is_done(self, path: Path, identity: str = "") -> bool:
         """Whether the run to resume has completed a file."""
-        return self.settings.resume and path.exists() and has_identity(path, identity or self.identity)
+        return self.settings.resume and path.exists() and was_written_by(path, identity or self.identity)
 
     def check_leftovers(self) -> None:
         """Refuse, before any work, files that would be in the way at the end."""

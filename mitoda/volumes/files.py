@@ -128,7 +128,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
     ------
     FileError
         If the file cannot be written.
-
     """
     partial = partial_path(path)
     try:

@@ -9,7 +9,7 @@ from mitoda.errors import InputError
 from mitoda.volumes.volume import EVERYTHING, Volume
 
 
-class _Wrapper:
+class WrappedVolume:
     """A volume with the name, shape and voxel size of another one."""
 
     def __init__(self, volume: Volume, dtype: np.dtype | None = None) -> None:
@@ -31,7 +31,7 @@ def grey_type(dtype: np.dtype) -> np.dtype:
     return np.dtype(f"u{dtype.itemsize}" if dtype.kind in "bui" and dtype.itemsize <= 2 else np.float32)
 
 
-class GreyVolume(_Wrapper):
+class GreyVolume(WrappedVolume):
     """Grey values as uint8, uint16 or float32, finite and optionally inverted.
 
     int8 and int16 are shifted to start at 0 (−32768 becomes 0); larger integers and other floats become float32.
@@ -68,7 +68,7 @@ class GreyVolume(_Wrapper):
         return np.iinfo(self.dtype).max - values if self.invert else values
 
 
-class LabelVolume(_Wrapper):
+class LabelVolume(WrappedVolume):
     """A mask of 0 and 1: all non-zero values are foreground, or all zeros if `invert` is true.
 
     Parameters
@@ -100,7 +100,7 @@ def _check_finite(values: np.ndarray, section: int, name: str) -> None:
         )
 
 
-class TransposedVolume(_Wrapper):
+class TransposedVolume(WrappedVolume):
     """A volume whose stored sections have shape (columns, rows)."""
 
     def __init__(self, volume: Volume) -> None:
@@ -116,7 +116,7 @@ class TransposedVolume(_Wrapper):
         return self.volume.read(section, columns, rows).T
 
 
-class CachedVolume(_Wrapper):
+class CachedVolume(WrappedVolume):
     """A volume that keeps the most recently used sections in memory.
 
     A section larger than the limit is never kept, and only the requested region is read. If two threads need the

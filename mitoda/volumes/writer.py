@@ -24,7 +24,14 @@ from numpy.typing import DTypeLike
 
 import mitoda
 from mitoda.errors import FileError, InputError
-from mitoda.volumes.files import SUFFIXES, check_regular, check_signature, parse_record, partial_path
+from mitoda.volumes.files import (
+    SUFFIXES,
+    check_output,
+    check_regular,
+    check_signature,
+    parse_record,
+    partial_path,
+)
 from mitoda.volumes.tiff import DAMAGE, quiet_tifffile
 from mitoda.volumes.volume import VoxelSize
 from mitoda.volumes.voxel_size import check_voxel_size
@@ -111,7 +118,6 @@ class SectionWriter:
         )
 
     def _check_arguments(self, identity: str) -> None:
-        path, folder = self.path, self.path.parent
         if self.dtype not in DTYPES:
             raise InputError(
                 f"cannot write {self.dtype}; ImageJ reads uint8, uint16 and float32, so convert first"
@@ -122,14 +128,11 @@ class SectionWriter:
             raise InputError(
                 f"identity {identity!r} must be printable ASCII, because it is stored in a TIFF tag"
             )
-        if SUFFIXES.get(path.suffix.lower()) != "TIFF":
-            raise InputError(f"{path} would be written as TIFF; give it a name that ends in .tif or .tiff")
-        if path.is_dir():
-            raise FileError(f"{path} is a folder; give the name of a file in it, e.g. {path / 'mask.tif'}")
-        if not folder.is_dir():
-            raise FileError(f"the folder {folder} does not exist; create it first: mkdir -p {folder}")
-        if path.exists() and not self.overwrite:
-            raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
+        if SUFFIXES.get(self.path.suffix.lower()) != "TIFF":
+            raise InputError(
+                f"{self.path} would be written as TIFF; give it a name that ends in .tif or .tiff"
+            )
+        check_output(self.path, (), self.overwrite)
 
     def _open_partial(self) -> BinaryIO:
         try:
@@ -285,6 +288,16 @@ def _check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape) < 1:
         raise InputError(f"shape {tuple(shape)} must be sections, rows, columns, each at least 1")
     return int(shape[0]), int(shape[1]), int(shape[2])
+
+
+def was_written_by(path: Path, identity: str) -> bool:
+    """Whether a complete stack was written by a `SectionWriter` of this identity."""
+    try:
+        with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+            software = tiff.pages.first.software
+        return parse_record(software[software.find("{") :], _Origin, str(path)).identity == identity
+    except (OSError, *DAMAGE):  # not a TIFF, or not one of mitoda
+        return False
 
 
 def previous_path(path: Path) -> Path:

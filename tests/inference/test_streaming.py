@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from mitoda.errors import InputError
 from mitoda.inference import streaming as inference
-from mitoda.inference.normalisation import normalise_section
+from mitoda.inference.grey_values import normalise_section
 from mitoda.inference.predictor import SectionPredictor
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.streaming import delayed, predict, read_ahead

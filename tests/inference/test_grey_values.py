@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mitoda.inference.normalisation import correct_shading, fit_quadratic, normalise_section
+from mitoda.inference.grey_values import correct_shading, fit_quadratic, normalise_section
 
 SIDE = 200
 
