@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mitoda.cli.display import draw_training
-from mitoda.cli.options import DestOption, DeviceOption, Lengths, PrecisionOption
+from mitoda.cli.options import DestOption, DeviceOption, LabelSectionOption, Lengths, PrecisionOption
 from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, LABELLED_MINUTES, Plan, TrainingSettings
 
 MAY_CHANGE = ("resume", "steps", "minutes", "device")
@@ -32,12 +32,6 @@ LabelsOption = Annotated[
         "shape, a folder with the painted sections, or a single section with --label-section. Without --source, these "
         "are the only labels.",
         rich_help_panel=VOLUMES,
-    ),
-]
-LabelSectionOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Number of the painted section, if --labels is a single section.", rich_help_panel=VOLUMES
     ),
 ]
 MinutesOption = Annotated[
@@ -69,8 +63,8 @@ StartOption = Annotated[
     str | None,
     typer.Option(
         metavar="WEIGHTS",
-        help="Weights to start from: a pretrained name, a file or a run. Default: the pretrained ones for a stack of "
-        "your own with default source, method, backbone and geometry; none for a fetched data set.",
+        help="Weights to start from: a pretrained name, a file or a run. Default: the pretrained ones with --labels, "
+        "and for a stack of your own with default source, method, backbone and geometry; otherwise none.",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -1,5 +1,6 @@
 """What the commands share in drawing: where messages go, progress of a training, Ctrl-C."""
 
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from mitoda.training.adapt import Event, Finished, Started
     from mitoda.training.loop import StepsDone
+    from mitoda.training.settings import Plan
 
 stdout = Console(soft_wrap=True, highlight=False, emoji=False)
 """Results."""
@@ -126,6 +128,7 @@ class TrainingDisplay:
             Live(console=stderr, refresh_per_second=4, transient=True) if stderr.is_terminal else None
         )
         self._ticker = Ticker()
+        self._plan: Plan | None = None
 
     def __enter__(self) -> "TrainingDisplay":
         if self._live:
@@ -143,6 +146,7 @@ class TrainingDisplay:
         from mitoda.training.painting import HeldBackScore
 
         if isinstance(event, Started):
+            self._plan = event.plan
             _say_start(event)
         elif isinstance(event, Notice):
             (warn if event.is_warning else say)(event.text)
@@ -160,7 +164,7 @@ class TrainingDisplay:
             if event.warning:
                 warn(event.warning)
         elif isinstance(event, Finished):
-            _say_end(event)
+            _say_end(event, self._plan)
 
     def _show_steps(self, event: "StepsDone") -> None:
         if self._live:
@@ -195,7 +199,7 @@ def _say_start(event: "Started") -> None:
         say(f"{name}: {pairs.volume.name}, {shape}, stride {pairs.stride}{scale}")
 
 
-def _say_end(event: "Finished") -> None:
+def _say_end(event: "Finished", plan: "Plan | None") -> None:
     """Say how the run ended, and what to do next."""
     done = f"{event.step} steps in {duration(event.seconds)}"
     if event.checks is None:
@@ -212,12 +216,27 @@ def _say_end(event: "Finished") -> None:
     say(event.checks.sentence)
     for warning in event.checks.warnings:
         warn(warning)
-    say(f"next: mitoda segment {event.target} -o mask.tif --weights {event.weights.parent}")
-    if event.labels is not None:
-        say(
-            f"to improve it, paint more: mitoda suggest {event.target} -o more.tif --labels {event.labels} "
-            f"--weights {event.weights.parent}, then adapt with --labels more.tif --start {event.weights.parent}"
-        )
+    if plan is None:
+        return
+    run, size = event.weights.parent, plan.target_voxel_size
+    known = [] if size is None else ["--voxel-size", *(f"{length:g}" for length in size)]
+    say(f"next: {command('segment', plan.target, '-o', 'mask.tif', *known, '--weights', run)}")
+    if plan.labels is not None:
+        section = [] if plan.label_section is None else ["--label-section", plan.label_section]
+        painted = ["--labels", plan.labels, *section]
+        suggestion = command("suggest", plan.target, "-o", "more.tif", *painted, *known, "--weights", run)
+        say(f"to improve it, paint more: {suggestion}, then adapt with --labels more.tif --start {run}")
+
+
+def command(*words: object) -> str:
+    """Write a command as it is typed.
+
+    Examples
+    --------
+    >>> command("segment", "my stack.tif", "--tile", 512)
+    "mitoda segment 'my stack.tif' --tile 512"
+    """
+    return shlex.join(["mitoda", *map(str, words)])
 
 
 def _table(event: "StepsDone") -> Group:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import say, stdout
-from mitoda.cli.options import DestOption, DeviceOption, Lengths
+from mitoda.cli.options import DestOption, DeviceOption, LabelSectionOption, Lengths
 from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
 
@@ -30,6 +30,7 @@ def suggest(
     labels: Annotated[
         str | None, typer.Option(help="Labels painted earlier: they are copied, and their places left out.")
     ] = None,
+    label_section: LabelSectionOption = None,
     weights: Annotated[
         str, typer.Option(help="Pretrained weights by name, a .safetensors file, or a run.")
     ] = "default",
@@ -56,7 +57,7 @@ def suggest(
     for path in (output, picture):
         check_output(path, inputs, overwrite)
     stack = open_input(volume, voxel_size, None, False, dest)
-    painted = None if labels is None else open_painted(labels, stack)
+    painted = None if labels is None else open_painted(labels, stack, section=label_section)
     model = load_model(weights, device)
     rectangles = suggest_rectangles(stack, model, count, side_nm=side, painted=painted)
     sections = label_sections(stack, rectangles, painted)

@@ -126,6 +126,8 @@ def open_painted(
     counts = np.zeros(3, np.int64)
     for number, own in numbers.items():
         classes = values.read(own)
+        if not classes.any():
+            continue
         counts += _count(classes, values.name, number)
         painted = (classes == BACKGROUND) | (classes == MITOCHONDRION)
         if painted.any():

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from mitoda.data.filled import TissueMap
 from mitoda.data.painted import HELD_BACK, OUTLINE, PaintedLabels
 from mitoda.errors import InputError
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
-from mitoda.inference.streaming import predict_section
+from mitoda.inference.streaming import known_voxel_size, predict_section
 from mitoda.models.model import Model
 from mitoda.volumes import Volume
 
 SECTIONS = 16
 """Sections of the stack that are examined, evenly spaced."""
+CANDIDATES = 125
+"""Rectangles of a section that are compared, a random choice in large sections: their distances fill memory."""
+OUTSIDE = 0.1
+"""Largest share of a rectangle that may be padding or empty."""
 NEIGHBOURS = 0.1
 """Share of all rectangles whose mean distance in appearance says how typical one is."""
 
@@ -71,16 +76,16 @@ def suggest_rectangles(
     """
     if count < 1 or not 0 < side_nm < float("inf"):
         raise InputError(f"count and side must be positive; got {count} and {side_nm:g} nm")
-    if volume.voxel_size is None:
-        raise InputError(f"the voxel size of {volume.name} is unknown; give it as Z Y X in nanometres")
+    voxel_size = known_voxel_size(volume)
     sides = tuple(
-        max(16, min(size, round(side_nm / pixel)))
-        for size, pixel in zip(volume.shape[1:], volume.voxel_size[1:], strict=True)
+        min(size, max(16, round(side_nm / pixel)))
+        for size, pixel in zip(volume.shape[1:], voxel_size[1:], strict=True)
     )
+    tissue = TissueMap(volume)
     candidates: list[Rectangle] = []
     appearance: list[np.ndarray] = []
     for section in np.unique(np.linspace(0, volume.shape[0] - 1, SECTIONS).round().astype(int)):
-        found, features = _examine(volume, model, int(section), (sides[0], sides[1]), painted)
+        found, features = _examine(volume, model, int(section), (sides[0], sides[1]), tissue, painted)
         candidates += found
         appearance += features
     if not candidates:
@@ -89,24 +94,37 @@ def suggest_rectangles(
 
 
 def _examine(
-    volume: Volume, model: Model, section: int, sides: tuple[int, int], painted: PaintedLabels | None
+    volume: Volume,
+    model: Model,
+    section: int,
+    sides: tuple[int, int],
+    tissue: TissueMap,
+    painted: PaintedLabels | None,
 ) -> tuple[list[Rectangle], list[np.ndarray]]:
     """Return the rectangles of a section and how each looks: mean, contrast, fine texture."""
     grey = volume.read(section).astype(np.float32)
     probability = predict_section(volume, model, section)
     uncertainty = 1 - np.abs(2 * probability - 1)
-    pixel = 1.0 if volume.voxel_size is None else volume.voxel_size[1]
-    fine = np.abs(grey - ndimage.gaussian_filter(grey, 20 / pixel))
-    taken = np.zeros(grey.shape, bool) if painted is None else painted.read(section) != 0
+    fine = np.abs(grey - ndimage.gaussian_filter(grey, 20 / known_voxel_size(volume)[1]))
+    taken = None if painted is None else painted.read(section) != 0
+    outside = tissue.outside(section)
+    corners = [
+        (row, column)
+        for row in _starts(grey.shape[0], sides[0])
+        for column in _starts(grey.shape[1], sides[1])
+    ]
     found, features = [], []
-    for row in _starts(grey.shape[0], sides[0]):
-        for column in _starts(grey.shape[1], sides[1]):
-            place = slice(row, row + sides[0]), slice(column, column + sides[1])
-            part = grey[place]
-            if taken[place].any() or np.mean(part == np.median(part)) > 0.3:
-                continue
-            found.append(Rectangle(section, *place, float(uncertainty[place].mean())))
-            features.append(np.array([part.mean(), part.std(), fine[place].mean()]))
+    for index in np.random.default_rng(section).permutation(len(corners)):
+        row, column = corners[index]
+        place = slice(row, row + sides[0]), slice(column, column + sides[1])
+        part = grey[place]
+        is_outside = part.min() == part.max() or (outside is not None and outside[place].mean() > OUTSIDE)
+        if is_outside or (taken is not None and taken[place].any()):
+            continue
+        found.append(Rectangle(section, *place, float(uncertainty[place].mean())))
+        features.append(np.array([part.mean(), part.std(), fine[place].mean()]))
+        if len(found) == CANDIDATES:
+            break
     return found, features
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,9 +52,6 @@ class Finished:
     checks: Checks | None
     """Of a complete run."""
     report: Path | None
-    target: str
-    labels: str | None
-    """As in the plan."""
 
 
 Event = Started | Notice | StepsDone | RoundBegun | HeldBackScore | Saved | Finished
@@ -111,12 +109,8 @@ def adapt(
             plan, notice = found
             yield notice
     prepared = prepare(plan)
-    if (
-        not resume
-        and prepared.start is not None
-        and prepared.start.resolve().parent == run_folder.path.resolve()
-    ):
-        raise InputError(f"{folder} holds the weights to start from; give another folder for the new run")
+    if not resume:
+        _check_start(prepared.start, run_folder)
     run = Run(
         plan.training,
         arithmetic,
@@ -131,22 +125,30 @@ def adapt(
     yield Started(plan, prepared, describe_device(chosen), arithmetic.bfloat16)
     for name, pairs in prepared.domains():
         yield from _warnings(name, pairs, plan, prepared)
-
-    def claim_folder() -> None:
-        if not resume:
-            run_folder.path.mkdir(parents=True, exist_ok=True)
-            run_folder.remove_run()
-        plan.save(run_folder)
-
-    for event in train(
-        run, prepared.source, prepared.target, should_stop=should_stop, on_first_step=claim_folder
-    ):
+    claim = partial(_claim, run_folder, plan, resume)
+    for event in train(run, prepared.source, prepared.target, should_stop=should_stop, on_first_step=claim):
         if isinstance(event, Ended):
             yield _finish(event, plan, prepared, run_folder, chosen)
             return
         if isinstance(event, Saved):
             draw_curves(run_folder)
         yield event
+
+
+def _check_start(start: Path | None, folder: RunFolder) -> None:
+    """Refuse to replace the run that a new one starts from."""
+    if start is not None and start.resolve().parent == folder.path.resolve():
+        raise InputError(
+            f"{folder.path} holds the weights to start from; give another folder for the new run"
+        )
+
+
+def _claim(folder: RunFolder, plan: Plan, resume: bool) -> None:
+    """Make the folder hold this run, once it is known to begin; an earlier run is removed."""
+    if not resume:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.remove_run()
+    plan.save(folder)
 
 
 def _search_voxel_size(plan: Plan, device: torch.device) -> tuple[Plan, Notice] | None:
@@ -191,6 +193,4 @@ def _finish(
         checks = check_result(plan, prepared, folder.weights, device)
     if ended.step > 0:
         report = write_run_report(plan, prepared, folder, ended, device, checks)
-    return Finished(
-        ended.step, ended.seconds, ended.complete, folder.weights, checks, report, plan.target, plan.labels
-    )
+    return Finished(ended.step, ended.seconds, ended.complete, folder.weights, checks, report)

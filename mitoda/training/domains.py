@@ -100,6 +100,14 @@ class Prepared:
     painted: PaintedLabels | None = None
     """Painted places of the target; `source` has them too."""
 
+    @property
+    def stack(self) -> Volume:
+        """The target's images as stored, without mirrored tissue in padding."""
+        filled = self.target.volume
+        while isinstance(filled, CachedVolume | FilledVolume):
+            filled = filled.volume
+        return filled
+
     def domains(self) -> list[tuple[str, Pairs]]:
         """Source (where there is one) and target, with their names."""
         every = () if self.source is None else self.source.every()
@@ -180,9 +188,9 @@ def _with_paint(
 def choose_start(plan: Plan) -> str | None:
     """Return the weights that a plan starts from, with "auto" decided; None is from scratch.
 
-    "auto" is the default pretrained weights without a source, and for a stack of one's own with the default source,
-    method, backbone and scale. Fetched data sets start from scratch: the pretrained weights may have been trained on
-    them, so no score of the result would count.
+    "auto" is the default pretrained weights without a source, with painted labels, and for a stack of one's own with
+    the default source, method, backbone and scale. Other fetched data sets start from scratch: the pretrained weights
+    may have been trained on them, so no score of the result would count.
     """
     if plan.start != "auto":
         return plan.start
@@ -192,7 +200,7 @@ def choose_start(plan: Plan) -> str | None:
         and plan.training.backbone == TrainingSettings.backbone
     )
     own = defaults and not is_dataset_spec(plan.target)
-    return DEFAULT_WEIGHTS if plan.source_free or own else None
+    return DEFAULT_WEIGHTS if plan.source_free or plan.labels is not None or own else None
 
 
 def _open_source(plan: Plan, target: Domain) -> Domain | None:

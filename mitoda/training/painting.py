@@ -35,8 +35,6 @@ class Predicted(NamedTuple):
 
     classes: np.ndarray
     """(rows, columns), as `PaintedLabels.read` returns them."""
-    section: int
-    """Number of the painted section in the stack."""
     place: int
     """Number of the painted section among `images`."""
     images: np.ndarray
@@ -80,17 +78,17 @@ class HeldBackScore:
     @property
     def warning(self) -> str:
         """Warning about inverted classes or too little paint; empty if there is no reason for one."""
-        if self.objects < FEWEST_OBJECTS and not self.looks_inverted:
+        if self.looks_inverted:
+            return (
+                "the painted classes look inverted: the network finds mitochondria where class 1 is painted; expected "
+                "1 for background and 2 for mitochondrion"
+            )
+        if self.objects < FEWEST_OBJECTS:
             return (
                 f"only {self.objects} painted mitochondria could be held back, too few for a reliable F1 and "
                 "threshold; paint more of them"
             )
-        if not self.looks_inverted:
-            return ""
-        return (
-            "the painted classes look inverted: the network finds mitochondria where class 1 is painted; expected 1 "
-            "for background and 2 for mitochondrion"
-        )
+        return ""
 
 
 def predict_painted(model: Model, volume: Volume, painted: PaintedLabels) -> list[Predicted]:
@@ -105,7 +103,7 @@ def predict_painted(model: Model, volume: Volume, painted: PaintedLabels) -> lis
         images = np.stack([volume.read(k) for k in range(first, last)])
         part = ArrayVolume(images, voxel_size, volume.name)
         probabilities = list(predict(part, model))
-        found.append(Predicted(painted.read(section), section, section - first, images, probabilities))
+        found.append(Predicted(painted.read(section), section - first, images, probabilities))
     return found
 
 
@@ -203,8 +201,10 @@ def _looks_inverted(predicted: list[Predicted]) -> bool:
     """Whether the network believes far more of the painted background than of the painted mitochondrion."""
     classes = np.concatenate([one.classes.ravel() for one in predicted])
     probability = np.concatenate([one.probabilities[one.place].ravel() for one in predicted])
-    means = [
-        float(probability[(classes == value) | (classes == value + HELD_BACK)].mean())
+    background, mitochondrion = (
+        probability[(classes == value) | (classes == value + HELD_BACK)]
         for value in (BACKGROUND, MITOCHONDRION)
-    ]
-    return means[0] > means[1] + 0.1
+    )
+    if not (background.size and mitochondrion.size):
+        return False
+    return bool(background.mean() > mitochondrion.mean() + 0.1)

@@ -121,7 +121,7 @@ def write_run_report(
 ) -> Path:
     """Write `report.html` and `curves.png` into a run's folder; return the path of the page.
 
-    With `checks`, the page has them, and pictures of what the last weights predict in the target. No label is read.
+    With `checks`, the page has them, and pictures of what the last weights predict in the target.
     """
     settings = asdict(plan)
     if plan.source_free:
@@ -175,7 +175,7 @@ def _pictures(
     plan: Plan, prepared: Prepared, weights: Path, device: torch.device
 ) -> list[tuple[str, np.ndarray]]:
     """Captions and overlays of evenly spread sections; with weights to begin from, of those with the largest change."""
-    volume = prepared.target.volume
+    volume = prepared.stack
 
     def masks(path: Path) -> dict[int, np.ndarray]:
         model = load_model(path, device, plan.precision)
@@ -195,17 +195,20 @@ def _painted_pictures(
     plan: Plan, prepared: Prepared, weights: Path, device: torch.device
 ) -> list[tuple[str, np.ndarray]]:
     """Captions and overlays of painted places, with what the weights predict there before and after the run."""
-    painted, volume = prepared.painted, prepared.target.volume
+    painted, volume = prepared.painted, prepared.stack
     if painted is None:
         return []
+    models = {
+        when: load_model(path, device, plan.precision)
+        for when, path in (("before the run", prepared.start), ("after the run", weights))
+        if path is not None
+    }
     pictures = []
     for k in list(painted.index)[:PICTURES]:
         rows, columns = painted.boxes[k]
         truth = np.isin(painted.read(k, rows, columns), (MITOCHONDRION, MITOCHONDRION + HELD_BACK))
-        for when, path in (("before the run", prepared.start), ("after the run", weights)):
-            if path is None:
-                continue
-            mask = _mask(load_model(path, device, plan.precision), volume, k)[rows, columns]
+        for when, model in models.items():
+            mask = _mask(model, volume, k)[rows, columns]
             caption = (
                 f"painted place in section {k}, {when}. Green: painted as mitochondrion and predicted, red: predicted "
                 "only, blue: painted only"

@@ -23,7 +23,7 @@ def predicted(probability: np.ndarray, truth: np.ndarray, held: np.ndarray) -> P
     """One painted section as a network predicts it."""
     classes = (1 + truth + 2 * held).astype(np.uint8)
     grey = np.full((1, *truth.shape), 100, np.uint8)
-    return Predicted(classes, 0, 0, grey, [probability.astype(np.float32)])
+    return Predicted(classes, 0, grey, [probability.astype(np.float32)])
 
 
 def squares() -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +149,7 @@ def test_inverted_classes_are_noticed(target, target_phantom):
 
     def looks_inverted(painted) -> bool:
         maps = [one.astype(np.float32) for one in label.array != 0]
-        one = Predicted(painted.read(3), 3, 3, image.array, maps)
+        one = Predicted(painted.read(3), 3, image.array, maps)
         return _looks_inverted([one])
 
     assert looks_inverted(inverted)
