@@ -50,7 +50,7 @@ class Region(NamedTuple):
 def find_padding(section: np.ndarray, pixel: tuple[float, float]) -> np.ndarray | None:
     """Find padding, banners, label boxes and scale bars.
 
-    Takes 4 ms per megapixel of uint8 where nothing is flat, and about 60 ms otherwise. Nothing is found on any of 528
+    Takes 4 ms per megapixel of uint8 where nothing is flat, and about 60 ms otherwise. Nothing is found on any of 508
     sections of six unpadded volumes (Lucchi, VNC III, CDeep3M, FIB-25).
 
     Parameters

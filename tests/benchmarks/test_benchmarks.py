@@ -75,7 +75,7 @@ def test_a_published_step_moves_all_three_networks():
         assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["segment", "score", "adapt"])
+@pytest.mark.parametrize("name", ["segment", "score", "adapt", "padding"])
 def test_each_benchmark_starts(name):
     """`python -m tests.benchmarks.NAME --help`."""
     root = Path(__file__).parents[2]
