@@ -6,12 +6,19 @@ from typing import Annotated
 import typer
 
 from mitoda.cli.display import draw_training
-from mitoda.cli.options import DestOption, DeviceOption, LabelSectionOption, Lengths, PrecisionOption
+from mitoda.cli.options import (
+    VOLUMES,
+    DestOption,
+    DeviceOption,
+    LabelSectionOption,
+    Lengths,
+    PrecisionOption,
+)
 from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, LABELLED_MINUTES, Plan, TrainingSettings
 
 MAY_CHANGE = ("resume", "steps", "minutes", "device")
 """Options that can be given with --resume."""
-VOLUMES, TRAINING, METHOD, GEOMETRY, OUTPUT = "Volumes", "Training", "Method", "Geometry", "Output"
+TRAINING, METHOD, GEOMETRY, OUTPUT = "Training", "Method", "Geometry", "Output"
 """Panels of the help; the options in none come first."""
 
 TargetOption = Annotated[
@@ -195,7 +202,7 @@ def adapt(
     resume: ResumeOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a network for your volume: labels of the source, images of both, no label of the target."""
+    """Train a network for your volume: with labels of a source, images of both, and painted labels, if any."""
     from functools import partial
 
     from mitoda.training.adapt import adapt as run

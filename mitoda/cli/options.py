@@ -6,9 +6,16 @@ import typer
 
 Lengths = tuple[float, float, float]
 """Z, Y and X as a person gives them, in nanometres."""
-DestOption = Annotated[str | None, typer.Option(help="Where the fetched data sets lie.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-LabelSectionOption = Annotated[
-    int | None, typer.Option(help="Number of the painted section, if --labels is a single section.")
+VOLUMES, COMPUTING = "Volumes", "Computing"
+"""Panels of the help that several commands have."""
+DestOption = Annotated[
+    str | None, typer.Option(help="Folder of the fetched data sets.", rich_help_panel=VOLUMES)
 ]
-PrecisionOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=COMPUTING)]
+LabelSectionOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of the painted section, if --labels is a single section.", rich_help_panel=VOLUMES
+    ),
+]
+PrecisionOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=COMPUTING)]

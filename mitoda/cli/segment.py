@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mitoda.cli.display import Ticker, duration, say, stderr, warn
-from mitoda.cli.options import DestOption, DeviceOption, Lengths, PrecisionOption
+from mitoda.cli.options import (
+    COMPUTING,
+    VOLUMES,
+    DestOption,
+    DeviceOption,
+    Lengths,
+    PrecisionOption,
+)
 from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import MaskSettings, SegmentSettings
 
@@ -23,7 +30,7 @@ def option(panel: str, *names: str, **how: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, **how)
 
 
-FILES, STACK, MASK, SPEED = "Files", "Stack", "Mask", "Prediction"
+FILES, STACK, MASK, SPEED = "Files", VOLUMES, "Mask", COMPUTING
 
 OutputOption = Annotated[Path, option(FILES, "-o", "--output", help="Mask to write (.tif).")]
 ProbabilityOption = Annotated[

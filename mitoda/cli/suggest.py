@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import say, stdout
-from mitoda.cli.options import DestOption, DeviceOption, LabelSectionOption, Lengths
+from mitoda.cli.options import VOLUMES, DestOption, DeviceOption, LabelSectionOption, Lengths
 from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
 
@@ -28,14 +28,19 @@ def suggest(
         float, typer.Option(metavar="NM", help="Side of a rectangle in nanometres.")
     ] = SUGGESTED_SIDE_NM,
     labels: Annotated[
-        str | None, typer.Option(help="Labels painted earlier: they are copied, and their places left out.")
+        str | None,
+        typer.Option(
+            help="Labels painted earlier: they are copied, and their places left out.",
+            rich_help_panel=VOLUMES,
+        ),
     ] = None,
     label_section: LabelSectionOption = None,
     weights: Annotated[
         str, typer.Option(help="Pretrained weights by name, a .safetensors file, or a run.")
     ] = "default",
     voxel_size: Annotated[
-        Lengths | None, typer.Option(metavar="Z Y X", help="Nanometres; instead of the metadata.")
+        Lengths | None,
+        typer.Option(metavar="Z Y X", help="Nanometres; overrides the metadata.", rich_help_panel=VOLUMES),
     ] = None,
     dest: DestOption = None,
     device: DeviceOption = "auto",
