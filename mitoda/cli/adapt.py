@@ -13,6 +13,7 @@ from mitoda.cli.options import (
     LabelSectionOption,
     Lengths,
     PrecisionOption,
+    voxel_size_option,
 )
 from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, LABELLED_MINUTES, Plan, TrainingSettings
 
@@ -54,16 +55,14 @@ InvertOption = Annotated[
 ]
 SourceVoxelSizeOption = Annotated[
     Lengths | None,
-    typer.Option(metavar="Z Y X", help="Of the first source, in nanometres.", rich_help_panel=VOLUMES),
+    voxel_size_option(help="Of the first source, in nanometres."),
 ]
 TargetVoxelSizeOption = Annotated[
     Lengths | None,
-    typer.Option(
+    voxel_size_option(
         "--target-voxel-size",
         "--voxel-size",
-        metavar="Z Y X",
         help="Of the target, in nanometres. Default: the metadata's, or estimated from the images.",
-        rich_help_panel=VOLUMES,
     ),
 ]
 StartOption = Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import Ticker, duration, say, stdout, stopping_after_step, warn
-from mitoda.cli.options import DestOption, DeviceOption, Lengths
+from mitoda.cli.options import DestOption, DeviceOption, Lengths, voxel_size_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,12 +44,12 @@ LabelsOption = Annotated[
 ]
 SourceVoxelSizeOption = Annotated[
     Lengths | None,
-    typer.Option(metavar="Z Y X", help="Source voxel size in nanometres; overrides the metadata."),
+    voxel_size_option(help="Source voxel size in nanometres; overrides the metadata.", panel=None),
 ]
 TargetVoxelSizeOption = Annotated[
     Lengths | None,
-    typer.Option(
-        metavar="Z Y X", help="Voxel size of target and test in nanometres; overrides the metadata."
+    voxel_size_option(
+        help="Voxel size of target and test in nanometres; overrides the metadata.", panel=None
     ),
 ]
 KeepOption = Annotated[

@@ -1,6 +1,6 @@
 """Options that several commands have, with one help text each."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -8,6 +8,23 @@ Lengths = tuple[float, float, float]
 """Z, Y and X as a person gives them, in nanometres."""
 VOLUMES, COMPUTING = "Volumes", "Computing"
 """Panels of the help that several commands have."""
+
+
+def _nanometres(text: str) -> float:
+    """Raises `BadParameter` if this is not a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a number; give three, in nanometres, with spaces between them, e.g. 50 4.6 4.6"
+        ) from None
+
+
+def voxel_size_option(*names: str, help: str, panel: str | None = VOLUMES) -> Any:
+    """An option of type `Lengths`."""
+    return typer.Option(*names, metavar="Z Y X", parser=_nanometres, help=help, rich_help_panel=panel)
+
+
 DestOption = Annotated[
     str | None, typer.Option(help="Folder of the fetched data sets.", rich_help_panel=VOLUMES)
 ]

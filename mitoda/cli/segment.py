@@ -14,6 +14,7 @@ from mitoda.cli.options import (
     DeviceOption,
     Lengths,
     PrecisionOption,
+    voxel_size_option,
 )
 from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import MaskSettings, SegmentSettings
@@ -45,9 +46,7 @@ WeightsOption = Annotated[
 ]
 VoxelSizeOption = Annotated[
     Lengths | None,
-    option(
-        STACK, metavar="Z Y X", help="Nanometres; overrides the metadata. Estimated where both are missing."
-    ),
+    voxel_size_option(help="Nanometres; overrides the metadata. Estimated where both are missing."),
 ]
 AxesOption = Annotated[
     str | None, option(STACK, help="Axes as stored, e.g. ZYX or YXZ; overrides the metadata.")

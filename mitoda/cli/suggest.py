@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import say, stdout
-from mitoda.cli.options import VOLUMES, DestOption, DeviceOption, LabelSectionOption, Lengths
+from mitoda.cli.options import (
+    VOLUMES,
+    DestOption,
+    DeviceOption,
+    LabelSectionOption,
+    Lengths,
+    voxel_size_option,
+)
 from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
 
@@ -40,7 +47,7 @@ def suggest(
     ] = "default",
     voxel_size: Annotated[
         Lengths | None,
-        typer.Option(metavar="Z Y X", help="Nanometres; overrides the metadata.", rich_help_panel=VOLUMES),
+        voxel_size_option(help="Nanometres; overrides the metadata."),
     ] = None,
     dest: DestOption = None,
     device: DeviceOption = "auto",

@@ -95,6 +95,23 @@ def test_wrong_usage_exits_with_2(mitoda, arguments):
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["segment", "a.tif", "-o", "b.tif"],
+        ["suggest", "a.tif", "-o", "places"],
+        ["adapt", "--target", "a.tif", "-o", "run"],
+    ],
+    ids=["segment", "suggest", "adapt"],
+)
+def test_a_voxel_size_with_commas(mitoda, arguments):
+    """Says how the three numbers are written, wherever the option is."""
+    found = mitoda(arguments[0], "--voxel-size", "50,5,5", *arguments[1:])
+    assert found.status == 2
+    message = " ".join(found.err.replace("│", " ").split())
+    assert "'50,5,5' is not a number; give three, in nanometres, with spaces between them" in message
+
+
 def test_the_whole_way_from_two_volumes_to_a_score(mitoda, folder, tmp_path, monkeypatch):
     """adapt leaves weights, log, curves and a report; segment uses them; score prints JSON and nothing else."""
     run, mask = tmp_path / "run", tmp_path / "mask.tif"
