@@ -16,8 +16,10 @@ REAL_DATA = Path(os.environ.get("MITODA_TEST_DATA", Path(__file__).parent.parent
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The real volumes; a test that wants them is skipped without them, or fails if they must be there."""
-    if not all((REAL_DATA / name).is_dir() for name in ("vnc3", "lucchi")):
-        missing = f"the real volumes (vnc3, lucchi) are not at {REAL_DATA}; set MITODA_TEST_DATA"
+    if not all((REAL_DATA / name).is_dir() for name in ("vnc3", "lucchi", "cdeep3m", "fib25")):
+        missing = (
+            f"the real volumes (vnc3, lucchi, cdeep3m, fib25) are not at {REAL_DATA}; set MITODA_TEST_DATA"
+        )
         if os.environ.get("MITODA_REQUIRE_DATA"):
             pytest.fail(missing)
         pytest.skip(missing)

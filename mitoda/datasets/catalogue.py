@@ -11,6 +11,8 @@ _MITOEM_URL = "https://huggingface.co/datasets/pytc/MitoEM/resolve/2105967e61abf
 _UROCELL_URL = (
     "https://raw.githubusercontent.com/MancaZerovnikMekuc/UroCell/4bab22add57dd00dacb7ecffae2205e6d1422299/"
 )
+_CDEEP3M_URL = "https://raw.githubusercontent.com/CRBS/cdeep3m/abf995802608073532f324ce57425fa1b7cf9d19/"
+_FIB25_URL = "https://raw.githubusercontent.com/janelia-flyem/neuroproof_examples/ce839e17deaf4c01153827c6d028dfecfbb4b958/"
 
 _LUCCHI_CITATION = (
     "Lucchi A. et al. Supervoxel-Based Segmentation of Mitochondria in EM Image Stacks With Learned Shape Features. "
@@ -43,6 +45,8 @@ def _paths(files: tuple[DatasetFile, ...], folder: str) -> tuple[str, ...]:
 
 _VNC3 = _pinned("vnc3-registry.txt", _VNC3_URL, 1_048_734)
 _UROCELL = _pinned("urocell-registry.txt", _UROCELL_URL, 2**24)
+_CDEEP3M = _pinned("cdeep3m-registry.txt", _CDEEP3M_URL, 1_000_000)
+_FIB25 = _pinned("fib25-registry.txt", _FIB25_URL, 60_000)
 
 
 def _quoted(urls: str, sha256: str, about: int, by: str = "torch-em") -> DatasetFile:
@@ -159,7 +163,7 @@ _ENTRIES = (
             ),
         ),
         label_rule=LabelRule(above=127),
-        licence="none found for the new annotation; the images are EPFL's: cite, do not redistribute",
+        licence="none found for the new annotation, the images are EPFL's: cite, do not redistribute",
         citation=f"{_CASSER_CITATION}; {_LUCCHI_CITATION}",
         landing_page="https://sites.google.com/view/connectomics/",
         note="training and testing are as the archive names them; torch-em has the two swapped",
@@ -171,8 +175,8 @@ _ENTRIES = (
         device="ATUM-SEM",
         voxel_size=None,
         voxel_size_note=(
-            "30 nm between sections; in plane 3 nm is commonly printed, but 6 nm follows from other catalogues: "
-            "give --voxel-size 30 3 3 or 30 6 6 yourself"
+            "uncertain: 30 nm between sections; in plane 3 nm is commonly printed, but 6 nm follows from other "
+            "catalogues: give --voxel-size 30 3 3 or 30 6 6 yourself"
         ),
         splits=_casser_splits("kasthuri_pp.zip", (85, 1613, 1463), (75, 1553, 1334)),
         files=(
@@ -251,6 +255,50 @@ _ENTRIES = (
         ),
         landing_page="https://github.com/MancaZerovnikMekuc/UroCell",
         note="only the five volumes with mitochondria labels",
+    ),
+    Dataset(
+        name="cdeep3m",
+        organism="not stated",
+        tissue="brain",
+        device="SBEM",
+        voxel_size=(40.0, 5.9, 5.9),
+        voxel_size_note=(
+            "40 x 5.9 x 5.9 nm is inferred from a path in the source's repository (xy5.9nm40nmz) and never stated at "
+            "the source; the true one may be larger"
+        ),
+        splits={
+            name: Split(
+                (depth, 1024, 1024),
+                Sections(_paths(_CDEEP3M, f"mito_testsample/{name}/images/")),
+                Sections(_paths(_CDEEP3M, f"mito_testsample/{name}/labels/")),
+            )
+            for name, depth in (("training", 20), ("validation", 10))
+        },
+        files=_CDEEP3M,
+        label_rule=LabelRule(allowed=((0, 1),)),
+        licence="UC San Diego: education, research and non-profit only (written for the software of the same source)",
+        citation=(
+            "Haberl M. G. et al. CDeep3M-Plug-and-Play cloud-based deep learning for image segmentation. "
+            "Nature Methods 15:677-680 (2018), doi:10.1038/s41592-018-0106-z"
+        ),
+        landing_page="https://github.com/CRBS/cdeep3m",
+    ),
+    Dataset(
+        name="fib25",
+        organism="Drosophila melanogaster",
+        tissue="medulla",
+        device="FIB-SEM",
+        voxel_size=(10.0, 10.0, 10.0),
+        splits={"training_sample2": Split((128, 250, 250), Sections(_paths(_FIB25, "training_sample2/")))},
+        files=_FIB25,
+        label_rule=LabelRule(),
+        licence="Creative Commons Attribution, version not stated",
+        citation=(
+            "Takemura S. et al. Synaptic circuits and their variations within different columns in the visual system "
+            "of Drosophila. PNAS 112:13711-13716 (2015), doi:10.1073/pnas.1509820112"
+        ),
+        landing_page="https://github.com/janelia-flyem/neuroproof_examples",
+        note="no mitochondria labels: a target only; the first 128 of the 250 sections of this sample",
     ),
 )
 

@@ -158,8 +158,8 @@ def _fetch(dataset: Dataset, root: Path, source_dir: Path | None, mirror: str | 
     if failures:
         raise FileError("; ".join(failures.values()))
     shutil.rmtree(root / DOWNLOADS, ignore_errors=True)
-    if dataset.voxel_size is None:
-        yield FetchEvent("warning", dataset.name, f"the voxel size is uncertain: {dataset.voxel_size_note}")
+    if dataset.voxel_size_note:
+        yield FetchEvent("warning", dataset.name, f"voxel size: {dataset.voxel_size_note}")
     if dataset.note:
         yield FetchEvent("warning", dataset.name, dataset.note)
     yield FetchEvent("done", dataset.name, f"ready in {root}")

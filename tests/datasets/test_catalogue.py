@@ -12,8 +12,9 @@ every_dataset = pytest.mark.parametrize("dataset", DATASETS.values(), ids=DATASE
 
 
 def test_known_data_sets() -> None:
-    """The table holds the seven data sets, each under its own name."""
-    assert list(DATASETS) == ["vnc3", "lucchi", "lucchi++", "kasthuri++", "mitoem-r", "mitoem-h", "urocell"]
+    """The table holds the nine data sets, each under its own name."""
+    known = "vnc3 lucchi lucchi++ kasthuri++ mitoem-r mitoem-h urocell cdeep3m fib25"
+    assert list(DATASETS) == known.split()
     assert all(name == dataset.name for name, dataset in DATASETS.items())
 
 
@@ -22,6 +23,7 @@ def test_entries_say_where_from_and_on_what_terms(dataset: Dataset) -> None:
     """Every entry has licence, citation, landing page, and words for what it shows and what is verified."""
     for text in (dataset.licence, dataset.citation, dataset.organism, dataset.tissue, dataset.device):
         assert text.strip() == text != ""
+    assert "; " not in dataset.licence  # which separates the licences in the metadata of weights
     assert dataset.landing_page.startswith("https://")
     assert dataset.voxel_size is not None or dataset.voxel_size_note
     assert dataset.verification
@@ -52,12 +54,14 @@ def test_splits_use_files_of_the_table(dataset: Dataset) -> None:
     assert len(dataset.files) == len(named)
 
 
-def test_vnc3_registry_is_the_published_one(real_data: Path) -> None:
-    """The 40 hashes of vnc3 are those of the registry computed from the git repository."""
-    lines = (real_data / "vnc3" / "registry.txt").read_text().splitlines()
-    registry = dict(line.split() for line in lines if line.startswith("stack1"))
-    assert registry == {file.path: file.known_hash for file in DATASETS["vnc3"].files}
-    assert len(registry) == 40
+@pytest.mark.parametrize(("name", "folder", "count"), [("vnc3", "stack1", 40), ("cdeep3m", "mito", 60)])
+def test_registries_are_the_published_ones(real_data: Path, name: str, folder: str, count: int) -> None:
+    """The hashes are those of the registry computed from the git repository."""
+    lines = (real_data / name / "registry.txt").read_text().replace("sha256:", "").splitlines()
+    registry = dict(line.split() for line in lines if line.startswith(folder))
+    found = {file.path: str(file.known_hash).removeprefix("sha256:") for file in DATASETS[name].files}
+    assert registry == found
+    assert len(registry) == count
 
 
 def test_casser_splits_are_not_swapped() -> None:

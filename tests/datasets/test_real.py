@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mitoda.datasets import FetchEvent, fetch_dataset, resolve
 from mitoda.errors import FileError
@@ -204,3 +205,37 @@ def test_lucchi_from_a_server(real_data: Path, tmp_path: Path, serve: Serve) -> 
     events = list(fetch_dataset("lucchi", tmp_path, mirror=server.url))
     assert [event.kind for event in events] == ["checking", "checking", "file", "warning", "done"]
     assert all("testing_groundtruth" in path for path in server.requests)
+
+
+def test_cdeep3m_has_two_labelled_splits(real_data: Path, tmp_path: Path, serve: Serve) -> None:
+    """20 and 10 sections with labels, 8.8 % and 7.6 % of them mitochondria; the warning says the size is inferred."""
+    events = list(fetch_dataset("cdeep3m", tmp_path, mirror=serve(real_data).url))
+    warnings = [event.message for event in events if event.kind == "warning"]
+    assert len(warnings) == 1
+    assert "is inferred from a path" in warnings[0]
+    for split, first, depth, share in (("training", 10, 20, 0.0879), ("validation", 50, 10, 0.0755)):
+        found = resolve(f"cdeep3m:{split}", tmp_path)
+        assert found.mask is not None
+        volume, mask = open_volume(found.volume), open_labels(found.mask)
+        assert volume.shape == mask.shape == (depth, 1024, 1024)
+        assert volume.voxel_size == mask.voxel_size == (40.0, 5.9, 5.9)
+        assert np.mean([mask.read(z).mean() for z in range(depth)]) == pytest.approx(share, abs=5e-5)
+        folder = real_data / "cdeep3m" / "mito_testsample" / split
+        for z in (0, depth - 1):
+            image = Image.open(folder / "images" / f"images.{first + z:03d}.png")
+            labels = Image.open(folder / "labels" / f"mitos_3D.{first + z:03d}.png")
+            np.testing.assert_array_equal(volume.read(z), np.asarray(image))
+            np.testing.assert_array_equal(mask.read(z), np.asarray(labels.convert("L")) == 1)
+
+
+def test_fib25_is_a_target(real_data: Path, tmp_path: Path) -> None:
+    """128 sections in the order of their numbers, without labels."""
+    list(fetch_dataset("fib25", tmp_path, source_dir=real_data))
+    found = resolve("fib25", tmp_path)
+    assert found.mask is None
+    volume = open_volume(found.volume)
+    assert volume.shape == (128, 250, 250)
+    assert volume.voxel_size == (10.0, 10.0, 10.0)
+    for z in (0, 127):
+        image = real_data / "fib25" / "training_sample2" / "grayscale_maps" / f"iso.{2600 + z}.png"
+        np.testing.assert_array_equal(volume.read(z), np.asarray(Image.open(image)))
