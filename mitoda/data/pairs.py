@@ -37,6 +37,10 @@ class Pairs:
         """Number of pairs."""
         return self.volume.shape[0] - self.stride
 
+    def sections(self, number: int) -> tuple[int, int]:
+        """Return the two sections of a pair."""
+        return number, number + self.stride
+
 
 @dataclass(frozen=True)
 class LabelledPairs(Pairs):

@@ -79,8 +79,7 @@ def read_batch(
         if isinstance(one, PaintedPairs):
             sections, window = draw_painted(one, side, augmentation, generator)
         else:
-            k = int(torch.randint(one.count, (), generator=generator))
-            sections = (k, k + one.stride)
+            sections = one.sections(int(torch.randint(one.count, (), generator=generator)))
             window = draw_window(augmentation, generator, side, shape, one.scale)
         rows, columns = window.bounds(shape)
         images = np.stack([one.volume.read(section, rows, columns) for section in sections])

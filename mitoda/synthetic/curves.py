@@ -51,8 +51,7 @@ class Curves:
         second = found[np.arange(len(found)), differs.argmax(1)]
         second = np.where(differs.any(1), second, -1)
         first, second = (
-            one.reshape(middle.shape[:2]).repeat(COARSE, 0).repeat(COARSE, 1)
-            for one in (found[:, 0], second)
+            one.reshape(middle.shape[:2]).repeat(COARSE, 0).repeat(COARSE, 1) for one in (found[:, 0], second)
         )
         first, second = (
             np.pad(one, [(0, max(0, rows - one.shape[0])), (0, max(0, columns - one.shape[1]))], mode="edge")[
@@ -72,9 +71,7 @@ class Curves:
             across=np.where(swap, across_other, across),
         )
 
-    def _distance(
-        self, places: np.ndarray, index: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _distance(self, places: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distance of places to the piece of curve around a point, place along the curve, and signed offset."""
         offset = places - self.points[index]
         tangent = self.tangents[index]

@@ -11,6 +11,7 @@ from mitoda.datasets import DATASETS, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
 from mitoda.models.weights import DEFAULT_WEIGHTS, WeightsInfo, find_weights, read_info
+from mitoda.synthetic.drawn import DrawnPairs, DrawnVolume, is_drawn, open_drawn
 from mitoda.training.settings import DEFAULT_SOURCE, Plan, TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
 
@@ -38,7 +39,7 @@ def open_domain(
     Parameters
     ----------
     spec : str
-        `NAME`, `NAME:SPLIT`, a path, or IMAGES:LABELS (two paths).
+        `NAME`, `NAME:SPLIT`, `drawn`, `drawn:COUNT`, a path, or IMAGES:LABELS (two paths).
     labelled : bool
         Whether to open labels too; without it none are read, even if there are some.
     voxel_size : (float, float, float), optional
@@ -49,6 +50,9 @@ def open_domain(
     FileError, InputError
         If a file or its labels are missing.
     """
+    if is_drawn(spec):
+        images, drawn_labels = open_drawn(spec, dest)
+        return Domain(spec, images, drawn_labels if labelled else None, "none (drawn)")
     if is_dataset_spec(spec):
         split = resolve(spec, dest)
         size = voxel_size or split.voxel_size
@@ -59,8 +63,8 @@ def open_domain(
                 raise FileError(f"{spec} was fetched without labels; choose another source, or fetch them")
             labels = open_labels(split.mask, voxel_size=size)
         return Domain(spec, volume, labels, DATASETS[split.dataset].licence)
-    images, label_path = split_spec(spec) if labelled else (spec, None)
-    volume = open_volume(images, voxel_size=voxel_size, invert=invert)
+    image_path, label_path = split_spec(spec) if labelled else (spec, None)
+    volume = open_volume(image_path, voxel_size=voxel_size, invert=invert)
     labels = open_labels(label_path, voxel_size=voxel_size) if label_path is not None else None
     return Domain(spec, volume, labels, "of the person's own data")
 
@@ -234,18 +238,26 @@ def _source_pairs(
 ) -> LabelledPairs:
     """Pairs of the sources; the oracle takes the target's stride."""
     stride = plan.target_stride if source is target else plan.source_stride
-    first, *more = (
-        LabelledPairs(
-            CachedVolume(filled),
-            _stride(stride if one is source else None, geometry, one.volume, size),
-            geometry.scale(size),
-            labels=CachedVolume(FilledVolume(one.labels, filled.tissue)) if one.labels is not None else None,
-        )
-        for one in (source, *others)
-        for size in [_known_size(one.volume, "source_voxel_size")]
-        for filled in [FilledVolume(one.volume)]
-    )
+    first, *more = (_pairs_of(one, geometry, stride if one is source else None) for one in (source, *others))
     return replace(first, others=tuple(more))
+
+
+def _pairs_of(source: Domain, geometry: Geometry, stride: int | None) -> LabelledPairs:
+    """Pairs of one source; those of drawn tissue are as they were drawn, and it has no padding to fill."""
+    size = _known_size(source.volume, "source_voxel_size")
+    if isinstance(source.volume, DrawnVolume) and source.labels is not None:
+        return DrawnPairs(
+            CachedVolume(source.volume), 1, geometry.scale(size), labels=CachedVolume(source.labels)
+        )
+    filled = FilledVolume(source.volume)
+    return LabelledPairs(
+        CachedVolume(filled),
+        _stride(stride, geometry, source.volume, size),
+        geometry.scale(size),
+        labels=CachedVolume(FilledVolume(source.labels, filled.tissue))
+        if source.labels is not None
+        else None,
+    )
 
 
 def _choose_geometry(
