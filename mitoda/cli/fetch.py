@@ -1,21 +1,22 @@
 """`mitoda fetch`."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import say, stderr, stdout, warn
+from mitoda.cli.display import command, say, stderr, stdout, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mitoda.datasets import FetchEvent
+    from mitoda.datasets import Dataset, FetchEvent, Split
 
 
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME…", help="Data sets; --list shows them.")
+        list[str] | None, typer.Argument(metavar="NAME…", help="Data sets, or NAME:SPLIT; --list shows them.")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the known data sets and exit.")] = False,
     source_dir: Annotated[
@@ -36,8 +37,17 @@ def fetch(
         return
     if not names:
         raise typer.BadParameter(f"name at least one of: {', '.join(DATASETS)}", param_hint="NAME")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for dataset in [find_dataset(name) for name in names]:
-        _draw(fetch_dataset(dataset, dest, source_dir=source_dir, mirror=mirror))
+        try:
+            _draw(fetch_dataset(dataset, dest, source_dir=source_dir, mirror=mirror))
+        except KeyboardInterrupt:
+            given = {"--from": source_dir, "--mirror": mirror, "--dest": dest}
+            options = [
+                word for option, value in given.items() if value is not None for word in (option, value)
+            ]
+            say(f"stopped; what has arrived is kept, continue with: {command('fetch', *names, *options)}")
+            raise typer.Exit(1) from None
         say(f"{dataset.name}: licence: {dataset.licence}")
         say(f"{dataset.name}: please cite: {dataset.citation}")
         stdout.print(str((dest or default_dest()) / dataset.name), markup=False)
@@ -50,18 +60,13 @@ def _list() -> None:
     from mitoda.datasets import DATASETS
 
     for dataset in DATASETS.values():
-        size = "unknown"
-        if dataset.voxel_size:
-            size = " × ".join(f"{length:g}" for length in dataset.voxel_size) + " nm (section × row × column)"
         facts = {
             "specimen": f"{dataset.organism}, {dataset.tissue}",
             "microscope": dataset.device,
-            "voxel size": size + (f"; {dataset.voxel_size_note}" if dataset.voxel_size_note else ""),
-            "splits": ", ".join(
-                f"{name} {'×'.join(map(str, split.shape))}{'' if split.labels else ' without labels'}"
-                for name, split in dataset.splits.items()
-            ),
-            "disk space": f"at most {decimal(dataset.size_on_disk)}",
+            "voxel size": _voxel_sizes(dataset),
+            "splits": ", ".join(_describe(name, split) for name, split in dataset.splits.items()),
+            "download": f"at most {decimal(sum(file.size for file in dataset.files))}",
+            "disk space": f"at most {decimal(dataset.size_on_disk)}" if dataset.size_on_disk else "unknown",
             "licence": dataset.licence,
             "verified": dataset.verification,
             "web page": dataset.landing_page,
@@ -69,6 +74,21 @@ def _list() -> None:
         stdout.print(f"[bold]{dataset.name}[/bold]")
         for name, value in facts.items():
             stdout.print(f"  {name:11} {value}", markup=False)
+
+
+def _voxel_sizes(dataset: "Dataset") -> str:
+    """Write the sizes of all splits, and how certain they are."""
+    sizes = dict.fromkeys(split.voxel_size for split in dataset.splits.values())
+    known = [f"{' × '.join(f'{length:g}' for length in size)} nm" for size in sizes if size]
+    words = " or ".join([*known, *["unknown"] * (None in sizes)])
+    axes = " (section × row × column)" if known else ""
+    return f"{words}{axes}" + (f"; {dataset.voxel_size_note}" if dataset.voxel_size_note else "")
+
+
+def _describe(name: str, split: "Split") -> str:
+    """Write a split's name, its shape if known, and whether it has no labels."""
+    shape = f" {'×'.join(map(str, split.shape))}" if split.shape else ""
+    return f"{name}{shape}{'' if split.labels else ' without labels'}"
 
 
 def _draw(events: "Iterable[FetchEvent]") -> None:

@@ -1,7 +1,7 @@
 """Where converted data sets lie, what is recorded about them, and how a command names a volume of one."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -72,7 +72,8 @@ def save_record(folder: Path, dataset: Dataset, record: Record) -> None:
 
     described = ("name", "landing_page", "licence", "citation", "voxel_size_note", "note")
     description = {field: getattr(dataset, field) for field in described}
-    description |= {"voxel_size_nm": dataset.voxel_size, "mitoda_version": __version__}
+    description["voxel_size_nm"] = {name: split.voxel_size for name, split in dataset.splits.items()}
+    description["mitoda_version"] = __version__
     write_record(folder / RECORD, {**description, **asdict(record)})
 
 
@@ -86,17 +87,29 @@ def default_dest() -> Path:
     return Path(pooch.os_cache("mitoda"))
 
 
-def find_dataset(name: str) -> Dataset:
-    """Return the data set of that name.
+def find_dataset(spec: str) -> Dataset:
+    """Return the data set that `NAME` names; `NAME:SPLIT` returns it with that split only.
 
     Raises
     ------
     InputError
         If there is none; the message lists the known ones.
+
+    Examples
+    --------
+    >>> list(find_dataset("lucchi").splits), list(find_dataset("lucchi:testing").splits)
+    (['training', 'testing'], ['testing'])
     """
+    name, colon, split = spec.partition(":")
     if name not in DATASETS:
         raise InputError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
-    return DATASETS[name]
+    dataset = DATASETS[name]
+    if not colon:
+        return dataset
+    if split not in dataset.splits:
+        known = ", ".join(f"{name}:{known}" for known in dataset.splits)
+        raise InputError(f"{name} has no split {split!r}; it has {known}")
+    return replace(dataset, splits={split: dataset.splits[split]})
 
 
 def is_dataset_spec(text: str) -> bool:
@@ -129,12 +142,8 @@ def resolve(spec: str, dest: str | Path | None = None) -> ResolvedSplit:
     FileError
         If it has not been fetched.
     """
-    name, colon, split = spec.partition(":")
-    dataset = find_dataset(name)
-    split = split if colon else next(iter(dataset.splits))
-    if split not in dataset.splits:
-        known = ", ".join(f"{name}:{known}" for known in dataset.splits)
-        raise InputError(f"{name} has no split {split!r}; it has {known}")
+    dataset = find_dataset(spec)
+    name, (split, entry) = dataset.name, next(iter(dataset.splits.items()))
     root = Path(dest) if dest is not None else default_dest()
     volume, mask, ignore = (root / name / split / file for file in (VOLUME, MASK, IGNORE))
     if not volume.is_file():
@@ -146,5 +155,5 @@ def resolve(spec: str, dest: str | Path | None = None) -> ResolvedSplit:
         volume=volume,
         mask=mask if mask.is_file() else None,
         ignore=ignore if ignore.is_file() else None,
-        voxel_size=dataset.voxel_size,
+        voxel_size=entry.voxel_size,
     )

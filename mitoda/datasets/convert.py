@@ -1,13 +1,16 @@
 """Published files converted to volume.tif, mask.tif and, where not everything is annotated, ignore.tif."""
 
+import gzip
 import hashlib
 import io
+import math
 import re
 import zipfile
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import numpy as np
 import tifffile
@@ -16,7 +19,11 @@ from mitoda.datasets.cache import IGNORE, MASK, VOLUME, Product
 from mitoda.datasets.schema import Dataset, FetchEvent, LabelRule, Sections
 from mitoda.errors import FileError, InputError, MitodaError
 from mitoda.volumes.folder import natural_key
+from mitoda.volumes.tiff import DAMAGE, TiffVolume
 from mitoda.volumes.writer import SectionWriter
+
+BROKEN = (OSError, zlib.error, zipfile.BadZipFile, *DAMAGE)
+"""What the readers raise for a damaged file."""
 
 Conversion = Generator[FetchEvent, None, dict[str, Product]]
 """Yields progress; returns the files written, by name."""
@@ -33,15 +40,14 @@ def convert_volume(dataset: Dataset, split: str, files: Mapping[str, Path], fold
         If a source cannot be read.
     """
     entry, what = dataset.splits[split], f"the volume of {dataset.name}:{split}"
+    shape = entry.shape or nifti_shape(entry.images, files)
     digest = hashlib.sha256()
-    with _writer(folder / VOLUME, dataset, split) as writer:
-        for done, stored in enumerate(
-            _of_shape(read_sections(entry.images, files), entry.shape, what), start=1
-        ):
+    with SectionWriter(folder / VOLUME, shape, np.uint8, entry.voxel_size) as writer:
+        for done, stored in enumerate(_of_shape(read_sections(entry.images, files), shape, what), start=1):
             section = _grey(stored, what)
             digest.update(section.tobytes())
             writer.write(section)
-            yield FetchEvent("converting", dataset.name, "", f"{split}/{VOLUME}", done, entry.shape[0])
+            yield FetchEvent("converting", dataset.name, "", f"{split}/{VOLUME}", done, shape[0])
         _check_hash(digest.hexdigest(), entry.volume_sha256, what)
     return {VOLUME: _product(folder / VOLUME, entry.images, digest.hexdigest())}
 
@@ -62,15 +68,16 @@ def convert_labels(dataset: Dataset, split: str, files: Mapping[str, Path], fold
     entry, rule, what = dataset.splits[split], dataset.label_rule, f"the labels of {dataset.name}:{split}"
     if entry.labels is None:
         raise InputError(f"{dataset.name}:{split} has no labels")
+    shape = entry.shape or nifti_shape(entry.images, files)
     digest, found, is_empty = hashlib.sha256(), set[float](), True
     with ExitStack() as stack:
-        mask = stack.enter_context(_writer(folder / MASK, dataset, split))
-        ignored = (
-            None if rule.ignore is None else stack.enter_context(_writer(folder / IGNORE, dataset, split))
-        )
-        for done, stored in enumerate(
-            _of_shape(read_sections(entry.labels, files), entry.shape, what), start=1
-        ):
+
+        def writer(name: str) -> SectionWriter:
+            return stack.enter_context(SectionWriter(folder / name, shape, np.uint8, entry.voxel_size))
+
+        mask = writer(MASK)
+        ignored = None if rule.ignore is None else writer(IGNORE)
+        for done, stored in enumerate(_of_shape(read_sections(entry.labels, files), shape, what), start=1):
             section = _lowest_channel(stored)
             if rule.allowed is not None:
                 found.update(np.unique(section).tolist())
@@ -80,7 +87,7 @@ def convert_labels(dataset: Dataset, split: str, files: Mapping[str, Path], fold
             mask.write(is_foreground * np.uint8(255))
             if ignored is not None:
                 ignored.write((section == rule.ignore) * np.uint8(255))
-            yield FetchEvent("converting", dataset.name, "", f"{split}/{MASK}", done, entry.shape[0])
+            yield FetchEvent("converting", dataset.name, "", f"{split}/{MASK}", done, shape[0])
         _check_values(found, rule, what)
         if is_empty:
             raise InputError(
@@ -89,10 +96,6 @@ def convert_labels(dataset: Dataset, split: str, files: Mapping[str, Path], fold
         _check_hash(digest.hexdigest(), entry.mask_sha256, what)
     products = {MASK: _product(folder / MASK, entry.labels, digest.hexdigest())}
     return products if ignored is None else {**products, IGNORE: _product(folder / IGNORE, entry.labels)}
-
-
-def _writer(path: Path, dataset: Dataset, split: str) -> SectionWriter:
-    return SectionWriter(path, dataset.splits[split].shape, np.uint8, dataset.voxel_size)
 
 
 def _product(path: Path, source: Sections, array_sha256: str | None = None) -> Product:
@@ -161,35 +164,24 @@ def read_sections(where: Sections, files: Mapping[str, Path]) -> Iterator[np.nda
     FileError
         If a file cannot be read, or a zip does not contain the sections.
     """
-    from nibabel.filebasedimages import ImageFileError
-
     paths = [files[path] for path in where.files]
     first, found = paths[0], 0
     sections: Iterator[np.ndarray]
     if len(paths) > 1:
         sections = (_decode(path.name, path.read_bytes()) for path in paths)
+    elif (first.name if first.suffix != ".zip" else where.pattern).endswith(".nii.gz"):
+        sections = _read_nifti(first, where)
     elif first.suffix == ".zip":
         sections = _read_zip(first, where)
-    elif first.name.endswith(".nii.gz"):
-        sections = _read_nifti(first)
     else:
         sections = _read_stack(first)
-    broken = (
-        OSError,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        zlib.error,
-        zipfile.BadZipFile,
-        tifffile.TiffFileError,
-    )
     try:
         for section in sections:
             yield section
             found += 1
     except MitodaError:
         raise
-    except (*broken, ImageFileError) as error:
+    except BROKEN as error:
         path = paths[min(found, len(paths) - 1)]
         raise FileError(f"section {found} cannot be read from {path}: {error}") from error
 
@@ -208,24 +200,65 @@ def _decode(name: str, data: bytes) -> np.ndarray:
 
 
 def _read_stack(path: Path) -> Iterator[np.ndarray]:
-    from mitoda.volumes.tiff import TiffVolume
-
     stack = TiffVolume(path)
     for section in range(stack.shape[0]):
         yield stack.read(section)
 
 
-def _read_nifti(path: Path) -> Iterator[np.ndarray]:
-    """Yield sections; as uint8 where that changes no value, since NIfTI writers widen types.
-
-    NIfTI's axes are (x, y, z). Its voxel size is not read: in the data sets here it is meaningless.
-    """
+@contextmanager
+def _open_nifti(path: Path, where: Sections) -> Iterator[tuple[Any, gzip.GzipFile]]:
+    """Open a .nii.gz file, also inside a zip; yield its header, and the stream of what follows it."""
     import nibabel
 
-    for section in np.asanyarray(nibabel.Nifti1Image.from_filename(path).dataobj).T:
-        with np.errstate(invalid="ignore"):
-            narrow = section.astype(np.uint8)
-        yield narrow if np.array_equal(narrow, section) else section
+    header_type: Any = nibabel.Nifti1Header
+    with ExitStack() as stack:
+        if path.suffix == ".zip":
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            member = select_members(archive.namelist(), where, path.name)[0]
+            stored: IO[bytes] = stack.enter_context(archive.open(member))
+        else:
+            stored = stack.enter_context(path.open("rb"))
+        stream = stack.enter_context(gzip.open(stored))
+        try:
+            header = header_type.from_fileobj(stream)
+        except (nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError) as error:
+            raise FileError(f"{path} has no valid NIfTI header: {error}") from error
+        stream.seek(header.get_data_offset())
+        yield header, stream
+
+
+def nifti_shape(where: Sections, files: Mapping[str, Path]) -> tuple[int, int, int]:
+    """Return (sections, rows, columns) of a NIfTI volume."""
+    path = files[where.files[0]]
+    try:
+        with _open_nifti(path, where) as (header, _):
+            columns, rows, sections = header.get_data_shape()[:3]
+    except MitodaError:
+        raise
+    except BROKEN as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
+    return sections, rows, columns
+
+
+def _read_nifti(path: Path, where: Sections) -> Iterator[np.ndarray]:
+    """Yield sections; as uint8 where that changes no value, since NIfTI writers widen types.
+
+    NIfTI's axes are (x, y, z), x fastest, so sections follow each other; a transposed volume is held as a whole. The
+    voxel size is not read: in the data sets here it is meaningless.
+    """
+    with _open_nifti(path, where) as (header, stream):
+        shape, dtype = header.get_data_shape()[:3][::-1], header.get_data_dtype()
+        slope, intercept = header.get_slope_inter()
+        planes = (
+            np.frombuffer(stream.read(math.prod(shape[1:]) * dtype.itemsize), dtype).reshape(shape[1:])
+            for _ in range(shape[0])
+        )
+        for section in np.stack(list(planes)).T if where.transposed else planes:
+            if slope is not None and (slope, intercept) != (1, 0):
+                section = section * slope + intercept
+            with np.errstate(invalid="ignore"):
+                narrow = section.astype(np.uint8)
+            yield narrow if np.array_equal(narrow, section) else section
 
 
 def _read_zip(path: Path, where: Sections) -> Iterator[np.ndarray]:

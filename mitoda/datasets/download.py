@@ -1,6 +1,12 @@
-"""Published files brought to this machine and verified: from a folder, a mirror or their published address."""
+"""Published files brought to this machine and verified: from a folder, a mirror or their published address.
 
+downloads/ADDRESS/training.tif                    complete; waits for its conversion
+downloads/ADDRESS/training.tif.VERSION.partial    a part of the server's VERSION; the next fetch continues it
+"""
+
+import glob
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -14,18 +20,18 @@ import requests
 from mitoda.datasets.cache import SourceFile
 from mitoda.datasets.schema import Dataset, DatasetFile, FetchEvent
 from mitoda.errors import FileError
-from mitoda.volumes.files import atomic_write, check_signature
+from mitoda.volumes.files import check_signature, partial_path
 
 DOWNLOADS = "downloads"
 """Folder of verified files that wait for their conversion."""
-CHUNK = 2**20
-"""Bytes between two reports of progress."""
+CHUNK = 2**16
+"""Bytes between two reports of progress: so few that a slow server's arrive before a person stops waiting."""
 TIMEOUT = 30
 """Seconds without a byte from the server until it counts as gone."""
 ATTEMPTS = 3
 """Attempts at a file, with a second's wait more after each, where the connection or the server failed."""
 LARGEST = 4
-"""A body of more than this many times the expected size is refused: a mirror may compress less, but not that much."""
+"""A body of more than this many times the known size is refused: a mirror may compress less, but not that much."""
 ADVICE = "fetch again, or take the file from a mirror or a local folder"
 
 KINDS = {".tif": "TIFF", ".png": "PNG", ".zip": "ZIP", ".gz": "GZIP"}
@@ -75,7 +81,7 @@ class Supply:
     def download_size(self, paths: set[str]) -> int:
         """Return about how many bytes have to be downloaded for these files."""
         return sum(
-            file.size or file.about or 0
+            file.size
             for file in map(self.dataset.file, paths)
             if not any(place.is_file() for place in self._local_places(file))
             and not any(self._target(file, url).is_file() for url in self._addresses(file))
@@ -108,12 +114,11 @@ class Supply:
                 yield from self._verify(file, place, str(place))
                 return
         tried = [f"{place} does not exist" for place in places]
-        expected = file.size or file.about
         for url in self._addresses(file):
             target = self._target(file, url)
             try:
                 if not target.is_file():
-                    for done, total in download(url, target, expected and LARGEST * expected):
+                    for done, total in download(url, target, LARGEST * file.size):
                         yield FetchEvent("progress", name, "", file.path, done, total)
                 yield from self._verify(file, target, url)
                 return
@@ -139,7 +144,7 @@ class Supply:
                     f"another version; {ADVICE}"
                 )
             check = f"{algorithm} matches ({file.provenance})"
-        elif file.size is not None and size != file.size and origin in file.urls:
+        elif file.is_size_exact and size != file.size and origin in file.urls:
             # only a published address promises the published size: a mirror may have compressed the file anew
             raise FileError(f"{origin} sent {size:,} bytes, expected {file.size:,}; {ADVICE}")
         elif first is not None and first.sha256 != sha256 and first.origin == origin:
@@ -149,7 +154,7 @@ class Supply:
             )
         else:
             check = f"no hash is published: sha256 {sha256} is recorded; shape, type and values are checked"
-            if file.size is not None and size != file.size:
+            if file.is_size_exact and size != file.size:
                 check += f" (a copy of {size:,} bytes; {file.size:,} are published)"
             if first is not None and first.sha256 != sha256:
                 warning = f"{name}/{file.path} differs from the file fetched first, from {first.origin}"
@@ -167,10 +172,12 @@ def git_blob(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, target: Path, limit: int | None = None) -> Iterator[tuple[int, int | None]]:
+def download(url: str, target: Path, limit: int) -> Iterator[tuple[int, int | None]]:
     """Download `url` to `target`, which appears when it is complete. Yield bytes so far, and in all if known.
 
-    pooch's downloader reports through a callback, which would take a thread; this one can be stopped at each chunk.
+    What has arrived stays, and the next call continues it where the server names the version of its content (ETag or
+    Last-Modified) and still has the same one. pooch's downloader reports through a callback, which would take a thread,
+    and cannot continue; this one can be stopped at each chunk.
 
     Raises
     ------
@@ -178,40 +185,61 @@ def download(url: str, target: Path, limit: int | None = None) -> Iterator[tuple
         If the connection fails, or the server sends an error, an incomplete body or more than `limit` bytes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as partial:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                yield from _receive(url, partial, limit)
-                return
-            except _FailedError:
-                if attempt == ATTEMPTS:
-                    raise
-                time.sleep(attempt)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            yield from _receive(url, target, limit)
+            return
+        except _FailedError:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(attempt)
 
 
-def _receive(url: str, partial: Path, limit: int | None) -> Iterator[tuple[int, int | None]]:
-    """Write what the server sends to `partial`."""
-    done, total = 0, None
+def _receive(url: str, target: Path, limit: int) -> Iterator[tuple[int, int | None]]:
+    """Write what the server sends to a partial file, or what it lacks; rename it when it is complete."""
+    earlier = next(target.parent.glob(f"{glob.escape(target.name)}.?*.partial"), None)
+    done, total = earlier.stat().st_size if earlier else 0, None
+    # identity: a server that calls .gz files compressed in transit would make requests unpack them
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
-        # identity: a server that calls .gz files compressed in transit would make requests unpack them
-        headers = {"Accept-Encoding": "identity"}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            answer.raise_for_status()
-            total = int(answer.headers.get("Content-Length", 0)) or None
-            check_free_space(partial.parent, total or 0, url)
-            with partial.open("wb") as file:
+            if not (done and answer.status_code == 416):  # as long as the server's file already, or longer
+                answer.raise_for_status()
+            is_rest = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+            done = done if is_rest else 0
+            total = done + int(answer.headers.get("Content-Length", 0)) or None
+            partial = _partial(target, answer, total)
+            if earlier is not None and earlier != partial:
+                earlier.unlink()
+                if answer.status_code != 200:  # the rest of another version
+                    yield from _receive(url, target, limit)
+                    return
+            check_free_space(partial.parent, (total or 0) - done, url)
+            with partial.open("ab" if is_rest else "wb") as file:
                 for chunk in answer.iter_content(CHUNK):
-                    file.write(chunk)
-                    done += len(chunk)
-                    if limit is not None and done > limit:
+                    done += file.write(chunk)
+                    if max(done, total or 0) > limit:
+                        partial.unlink()
                         raise FileError(
                             f"{url} sends more than {limit:,} bytes, which is too large; {ADVICE}"
                         )
                     yield done, total
-            if total is not None and done < total:
-                raise requests.ConnectionError
+                if total is not None and done < total:
+                    raise requests.ConnectionError
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
     except requests.RequestException as error:
         raise _explain(error, url, done, total) from error
+
+
+def _partial(target: Path, answer: requests.Response, total: int | None) -> Path:
+    """Name the partial file after the version of its content; without one, no later download finds it."""
+    version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    if version is None:
+        return partial_path(target)
+    short = hashlib.sha256(f"{version} {total}".encode()).hexdigest()[:12]
+    return partial_path(target.with_name(f"{target.name}.{short}"))
 
 
 def _explain(error: requests.RequestException, url: str, done: int, total: int | None) -> FileError:

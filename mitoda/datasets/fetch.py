@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pooch
@@ -43,14 +43,14 @@ def fetch_dataset(
 ) -> Iterator[FetchEvent]:
     """Fetch a data set: DEST/NAME/SPLIT/volume.tif and mask.tif, and DEST/NAME/dataset.json about their origin.
 
-    What is converted already and intact is kept. After a failure no partial file stays, files that are complete and
-    verified wait in DEST/NAME/downloads, and the next call continues with them. A split whose labels are found
+    What is converted already and intact is kept. After a failure, complete and partial downloads wait in
+    DEST/NAME/downloads, and the next call continues with them. A split whose labels are found
     nowhere becomes a volume without a mask, with a warning: it can serve as a target.
 
     Parameters
     ----------
     dataset : str or Dataset
-        A name in `DATASETS`, or an entry of your own.
+        A name in `DATASETS`, `NAME:SPLIT` for one volume of it, or an entry of your own.
     dest : path, optional
         Folder of all data sets; `default_dest()` otherwise.
     source_dir : path, optional
@@ -86,13 +86,12 @@ def _fetch_safely(
 ) -> Iterator[FetchEvent]:
     """Fetch under a lock, leave no partial files, and turn errors of the operating system into ours."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
         with _locked(root):
             try:
-                _remove_partial_files(root)
+                _remove_unfinished_conversions(root)
                 yield from _fetch(dataset, root, source_dir, mirror)
             finally:
-                _remove_partial_files(root)
+                _remove_unfinished_conversions(root)
     except MitodaError:
         raise
     except OSError as error:
@@ -105,25 +104,34 @@ def _locked(root: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:
+        root.mkdir(parents=True, exist_ok=True)
         yield
         return
-    with (root / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FileError(f"another process is fetching into {root}; wait until it has finished") from None
-        try:
-            yield
-        finally:
-            (root / LOCK).unlink(missing_ok=True)
-            if not any(root.iterdir()):
-                root.rmdir()
+    lock = root / LOCK
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FileError(
+                    f"another process is fetching into {root}; wait until it has finished"
+                ) from None
+            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+                continue  # the process that had the lock removed its file between opening and locking
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # not empty
+                    root.rmdir()
+            return
 
 
-def _remove_partial_files(root: Path) -> None:
-    """Remove what this or a killed process left incomplete, and empty folders."""
+def _remove_unfinished_conversions(root: Path) -> None:
+    """Remove what this or a killed process has not finished converting, and empty folders."""
     shutil.rmtree(root / STAGING, ignore_errors=True)
-    for path in [*root.glob("*.partial"), *root.glob(f"{DOWNLOADS}/**/*.partial")]:
+    for path in root.glob("*.partial"):
         path.unlink(missing_ok=True)
     for folder, _, _ in os.walk(root, topdown=False):
         if not any(Path(folder).iterdir()):
@@ -190,7 +198,7 @@ def _sections(dataset: Dataset, split: str, name: str) -> Sections:
 def _check_room(dataset: Dataset, root: Path, supply: Supply, wanted: list[tuple[str, str]]) -> None:
     """Refuse to begin if the disk has no room for the downloads and the volumes made from them."""
     paths = {path for split, name in wanted for path in _sections(dataset, split, name).files}
-    volumes = sum(math.prod(dataset.splits[split].shape) for split, name in wanted if name == VOLUME)
+    volumes = sum(math.prod(dataset.splits[split].shape or (0,)) for split, name in wanted if name == VOLUME)
     check_free_space(root, supply.download_size(paths) + volumes, dataset.name)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,12 +22,12 @@ class DatasetFile:
     """Published addresses; the next one is tried only where a server answers that it has no such file."""
     provenance: str
     """Where the hash comes from. Begins with "verified", "quoted by" or "none known"."""
+    size: int
+    """Bytes of the published file."""
+    is_size_exact: bool = False
+    """Otherwise the size is approximate; a larger body is refused only far above it."""
     known_hash: str | None = None
     """`sha256:HASH`, or `git_blob:HASH`: git's name of the content, the sha1 of `blob SIZE NUL content`."""
-    size: int | None = None
-    """Exact size in bytes of the published file."""
-    about: int | None = None
-    """Approximate size in bytes where the exact one is not known."""
 
     @property
     def status(self) -> HashStatus:
@@ -41,14 +41,17 @@ class DatasetFile:
 class Sections:
     """Where the sections of a volume, or of its labels, are.
 
-    One file is a multi-page TIFF, a NIfTI volume or a zip of images; several files are one section each.
+    One file is a multi-page TIFF, a NIfTI volume, or a zip of images or of NIfTI volumes; several files are one section
+    each.
     """
 
     files: tuple[str, ...]
     pattern: str = "*"
-    """In a zip: shell pattern that the end of a section's path matches."""
+    """In a zip: shell pattern that the end of a path matches: of each section, or of one NIfTI volume."""
     numbers: range | None = None
     """In a zip: the numbers of the sections to take; the last digits of a name are its number."""
+    transposed: bool = False
+    """Of a NIfTI volume: the axes are stored in the order (section, row, column), not in NIfTI's (x, y, z)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class LabelRule:
 
     above: int = 0
     """Larger values are foreground."""
-    allowed: tuple[tuple[int, ...], ...] | None = None
+    allowed: Sequence[Sequence[int]] | None = None
     """Sets of values, one of which must contain all values found. None: any value is allowed."""
     ignore: int | None = None
     """The value of voxels that nobody annotated."""
@@ -67,8 +70,10 @@ class LabelRule:
 class Split:
     """One volume of a data set, with or without labels."""
 
-    shape: tuple[int, int, int]
-    """(sections, rows, columns)."""
+    shape: tuple[int, int, int] | None
+    """(sections, rows, columns). None where no source states it: the header of the NIfTI images decides."""
+    voxel_size: VoxelSize | None
+    """Nanometres; None where the sources contradict each other."""
     images: Sections
     labels: Sections | None = None
     volume_sha256: str | None = None
@@ -85,8 +90,6 @@ class Dataset:
     organism: str
     tissue: str
     device: str
-    voxel_size: VoxelSize | None
-    """Nanometres; None where the sources contradict each other."""
     splits: Mapping[str, Split]
     """The first one is the default."""
     files: tuple[DatasetFile, ...]
@@ -104,9 +107,10 @@ class Dataset:
         return {file.path: file for file in self.files}[path]
 
     @property
-    def size_on_disk(self) -> int:
-        """Bytes after conversion, before compression."""
-        return sum(math.prod(split.shape) for split in self.splits.values())
+    def size_on_disk(self) -> int | None:
+        """Bytes after conversion, before compression; None where a shape is unknown."""
+        shapes = [split.shape for split in self.splits.values()]
+        return sum(math.prod(shape) for shape in shapes if shape) if all(shapes) else None
 
     @property
     def verification(self) -> str:
@@ -114,7 +118,7 @@ class Dataset:
         how = {
             "verified": "by a hash computed from the source",
             "quoted": "by a hash that others quote",
-            "none known": "without a published hash (size checked, hash recorded on first use)",
+            "none known": "without a known hash (recorded on first use)",
         }
         counts = Counter(str(file.status) for file in self.files)
         parts = [f"{count} file{'' if count == 1 else 's'} {how[status]}" for status, count in counts.items()]

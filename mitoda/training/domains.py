@@ -7,7 +7,7 @@ from mitoda.data.filled import FilledVolume
 from mitoda.data.geometry import Geometry, shared_geometry
 from mitoda.data.painted import PaintedLabels, open_painted
 from mitoda.data.pairs import LabelledPairs, PaintedPairs, Pairs, UnlabelledPairs
-from mitoda.datasets import DATASETS, is_dataset_spec, resolve
+from mitoda.datasets import DATASETS, find_dataset, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
 from mitoda.models.weights import DEFAULT_WEIGHTS, WeightsInfo, find_weights, read_info
@@ -297,8 +297,8 @@ def _reference_size(plan: Plan, source: Domain, target: Domain) -> VoxelSize:
     if plan.source_voxel_size is not None:
         return plan.source_voxel_size
     if is_dataset_spec(plan.source):
-        known = DATASETS[plan.source.partition(":")[0]].voxel_size
-        return known or _known_size(target.volume, "target_voxel_size")
+        known = next(iter(find_dataset(plan.source).splits.values()))
+        return known.voxel_size or _known_size(target.volume, "target_voxel_size")
     images, _ = split_spec(plan.source)
     return _known_size(open_volume(images), "source_voxel_size")
 

@@ -1,5 +1,6 @@
 """The real volumes, and a server on loopback that can fail in every way a server fails."""
 
+import hashlib
 import socket
 import struct
 import threading
@@ -22,6 +23,9 @@ class FaultyServer:
         self.folder = folder
         self.faults: dict[str, str] = {}
         self.requests: list[str] = []
+        self.sent: dict[str, int] = {}
+        """Bytes of content sent for each path, in all."""
+        self.stop_waiting = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,23 +53,37 @@ class FaultyServer:
             request.send_error(404)
             return
         body = WEB_PAGE if fault == "web page" else file.read_bytes()
+        version = hashlib.sha256(body).hexdigest()
+        first = int(request.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
+        whole, body = len(body), body[first:]
         announced = len(body)
         if fault == "other bytes":
             body = body[:-1] + bytes([body[-1] ^ 1])
-        if fault in ("truncated", "cut", "complete half"):
+        if fault in ("truncated", "cut", "stalls", "complete half"):
             body = body[: len(body) // 2]
         if fault == "complete half":
             announced = len(body)
-        request.send_response(200)
+        if first >= whole > 0:
+            request.send_error(416)
+            return
+        request.send_response(206 if first else 200)
+        if first:
+            request.send_header("Content-Range", f"bytes {first}-{whole - 1}/{whole}")
+        request.send_header("ETag", f'"{version}"')
         request.send_header("Content-Length", str(announced))
         request.end_headers()
         request.wfile.write(body)
+        self.sent[path] = self.sent.get(path, 0) + len(body)
+        if fault == "stalls":
+            request.wfile.flush()
+            self.stop_waiting.wait()
         if fault == "cut":
             request.wfile.flush()
             linger = struct.pack("ii", 1, 0)  # close sends a reset instead of a farewell
             request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def close(self) -> None:
+        self.stop_waiting.set()
         self.httpd.shutdown()
         self.httpd.server_close()
         self.thread.join()

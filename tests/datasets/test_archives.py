@@ -53,7 +53,7 @@ def like(name: str, folder: Path, shapes: Mapping[str, tuple[int, int, int]], **
         if path.exists():
             is_blob = str(file.known_hash).startswith("git_blob:")
             known = f"git_blob:{git_blob(path)}" if is_blob else f"sha256:{hash_of(path)}"
-            files.append(replace(file, known_hash=known, about=None))
+            files.append(replace(file, known_hash=known))
     splits = {split: replace(entry.splits[split], shape=shape) for split, shape in shapes.items()}
     return replace(entry, files=tuple(files), splits=splits, **changes)
 
@@ -228,6 +228,92 @@ def test_urocell_keeps_axes_and_ignores_the_header(tmp_path: Path, serve: Serve,
     np.testing.assert_array_equal(stack(found.volume), volume)
     np.testing.assert_array_equal(stack(found.mask), mask * 255)
     assert open_labels(found.mask).voxel_size == (15.0, 16.0, 16.0)
+
+
+def mitoem2_archive(path: Path, members: Mapping[str, np.ndarray]) -> None:
+    """Write a zip of NIfTI volumes, given as (section, row, column), in nnU-Net's folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}/dataset.json", "{}")
+        for name, values in members.items():
+            write_nifti(path.with_name("one.nii.gz"), values)
+            archive.write(path.with_name("one.nii.gz"), f"{path.stem}/{name}.nii.gz")
+
+
+def test_mitoem2_takes_shapes_from_headers(tmp_path: Path, serve: Serve) -> None:
+    """Volumes of unknown shape come out of one archive, labels over 0 are foreground; one is stored transposed."""
+    volumes = {"jurkat_train01": (4, 5, 6), "jurkat_train02": (3, 6, 7)}
+    members, expected = {}, {}
+    for seed, (name, shape) in enumerate(volumes.items()):
+        ids = np.random.default_rng(seed).choice(np.array([0, 1, 2, 300], np.uint16), shape)
+        expected[name] = grey(shape, seed), (ids > 0) * 255
+        members[f"imagesTr/me2-{name}_0000"] = expected[name][0]
+        members[f"labelsTr/me2-{name}"] = ids.T if name == "jurkat_train02" else ids
+    mitoem2_archive(tmp_path / "srv/mitoem2/Dataset002_ME2-Jurkat.zip", members)
+    server = serve(tmp_path / "srv")
+    entry = DATASETS["mitoem2"]
+    entry = replace(entry, splits={name: entry.splits[name] for name in volumes})
+    events = list(fetch_dataset(entry, tmp_path, mirror=server.url))
+    assert server.requests == ["/mitoem2/Dataset002_ME2-Jurkat.zip"]
+    for name, (volume, mask) in expected.items():
+        found = resolve(f"mitoem2:{name}", tmp_path)
+        assert found.mask is not None
+        np.testing.assert_array_equal(stack(found.volume), volume)
+        np.testing.assert_array_equal(stack(found.mask), mask)
+        assert open_volume(found.volume).voxel_size == (16.0, 16.0, 16.0)
+    assert any("unverified" in event.message for event in events if event.kind == "warning")
+
+
+def test_mitoem2_transposed_only_where_known(tmp_path: Path) -> None:
+    """Labels whose axes are not those of the images are refused, not guessed at; so is a damaged archive."""
+    path = tmp_path / "mitoem2/Dataset002_ME2-Jurkat.zip"
+    names = "imagesTr/me2-jurkat_train01_0000", "labelsTr/me2-jurkat_train01"
+    mitoem2_archive(path, {names[0]: grey((4, 5, 6)), names[1]: np.ones((6, 5, 4), np.uint8)})
+    entry = DATASETS["mitoem2"]
+    entry = replace(entry, splits={"jurkat_train01": entry.splits["jurkat_train01"]})
+    with pytest.raises(InputError, match=r"section 0 has the shape \(5, 4\), expected \(5, 6\)"):
+        list(fetch_dataset(entry, tmp_path / "a", source_dir=tmp_path))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{names[0]}.nii.gz", b"not gzip")
+    with pytest.raises(FileError, match=r"ME2-Jurkat.zip cannot be read: Not a gzipped file"):
+        list(fetch_dataset(entry, tmp_path / "b", source_dir=tmp_path))
+
+
+def test_nifti_is_converted_in_bounded_memory(tmp_path: Path) -> None:
+    """The peak of memory is a few sections, whatever the depth."""
+    side, depth = 256, 64
+    names = "imagesTr/me2-beta_train01_0000", "labelsTr/me2-beta_train01"
+    members = {names[0]: grey((depth, side, side)), names[1]: np.ones((depth, side, side), np.uint16)}
+    mitoem2_archive(tmp_path / "mitoem2/Dataset001_ME2-Beta.zip", members)
+    entry = DATASETS["mitoem2"]
+    entry = replace(entry, splits={"beta_train01": entry.splits["beta_train01"]})
+    tracemalloc.start()
+    for event in fetch_dataset(entry, tmp_path / "a", source_dir=tmp_path):
+        if event.kind == "converting" and event.done == 1:  # imports are not what is measured
+            tracemalloc.reset_peak()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 * side * side  # bytes; the labels have 128 times as many
+
+
+def test_empiar_10982_reads_instance_numbers(tmp_path: Path, serve: Serve) -> None:
+    """Instance numbers of any width become a mask; each volume has its own voxel size."""
+    shape = (3, 6, 7)
+    names = {"c_elegans": np.uint8, "fly_brain": np.uint16, "hela_cell": np.uint32}
+    ids = np.random.default_rng(0).choice(np.array([0, 1, 200]), shape)
+    for name, dtype in names.items():
+        folder = tmp_path / "srv/empiar-10982/mito_benchmarks" / name
+        folder.mkdir(parents=True)
+        tifffile.imwrite(folder / f"{name}_em.tif", grey(shape), photometric="minisblack")
+        tifffile.imwrite(folder / f"{name}_mito.tif", ids.astype(dtype), photometric="minisblack")
+    entry = DATASETS["empiar-10982"]
+    entry = replace(entry, splits={name: replace(entry.splits[name], shape=shape) for name in names})
+    list(fetch_dataset(entry, tmp_path, mirror=serve(tmp_path / "srv").url))
+    for name, length in (("c_elegans", 24.0), ("fly_brain", 12.0), ("hela_cell", 15.0)):
+        found = resolve(f"empiar-10982:{name}", tmp_path)
+        assert found.mask is not None
+        np.testing.assert_array_equal(stack(found.mask), (ids > 0) * 255)
+        assert found.voxel_size == open_labels(found.mask).voxel_size == (length,) * 3
 
 
 def test_urocell_checks_the_git_blob(tmp_path: Path) -> None:

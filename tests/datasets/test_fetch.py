@@ -1,10 +1,15 @@
 """Fetching stacks without a known hash, like lucchi: what decides then, what is recorded, what is refused."""
 
+import fcntl
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -107,13 +112,15 @@ def test_another_copy_from_another_place_is_a_warning(tmp_path: Path, served: Pa
 def test_failures_without_a_hash(
     tmp_path: Path, served: Path, serve: Serve, fault: str, sentence: str
 ) -> None:
-    """Size and first bytes catch what a hash would; nothing stays, and the next call recovers."""
+    """Size and first bytes catch what a hash would; only a part to continue stays, and the next call recovers."""
     server = serve(served)
     entry = small_lucchi(served, server.url)
     server.faults["/training.tif"] = fault
     with pytest.raises(FileError, match=sentence):
         list(fetch_dataset(entry, tmp_path / "dest"))
-    assert list((tmp_path / "dest").rglob("*")) == []
+    left = [path.name for path in (tmp_path / "dest").rglob("*") if path.is_file()]
+    assert len(left) <= (fault in ("truncated", "cut"))
+    assert all(name.endswith(".partial") for name in left)
     server.faults.clear()
     list(fetch_dataset(entry, tmp_path / "dest"))
     assert resolve("lucchi", tmp_path / "dest").mask is not None
@@ -153,7 +160,9 @@ def test_missing_images_do_not_spoil_the_other_split(tmp_path: Path, served: Pat
 
 def small_lucchi_without_size(url: str) -> Dataset:
     entry = DATASETS["lucchi"]
-    files = tuple(replace(file, urls=(f"{url}/{file.path}",), size=None) for file in entry.files)
+    files = tuple(
+        replace(file, urls=(f"{url}/{file.path}",), size=10_000, is_size_exact=False) for file in entry.files
+    )
     return replace(entry, files=files, splits={n: replace(s, shape=SHAPE) for n, s in entry.splits.items()})
 
 
@@ -244,7 +253,7 @@ def test_no_room_is_said_before_anything_is_downloaded(tmp_path: Path, served: P
     """A data set that the disk cannot hold is refused with both sizes and the way out."""
     server = serve(served)
     entry = small_lucchi_without_size(server.url)
-    entry = replace(entry, files=tuple(replace(file, about=10**17) for file in entry.files))
+    entry = replace(entry, files=tuple(replace(file, size=10**17) for file in entry.files))
     sentence = (
         r"lucchi needs about 400000000.0 GB in .* GB is free; make room, or choose another folder with --dest"
     )
@@ -274,6 +283,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, served: Path) -> 
         ".partial/volume.tif.partial",
         "dataset.json.partial",
         "downloads/ab/training.tif.partial",
+        "downloads/ab/training.tif.0123456789ab.partial",
         ".lock",
     )
     for name in left:
@@ -281,6 +291,118 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, served: Path) -> 
         (root / name).touch()
     list(fetch_dataset(small_lucchi_without_size("http://127.0.0.1:9"), tmp_path, source_dir=served))
     assert sorted(path.name for path in root.iterdir()) == ["dataset.json", "testing", "training"]
+
+
+def test_a_broken_download_goes_on_where_it_stopped(
+    tmp_path: Path, served: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second fetch asks for the other half only, and the file is the same as in one piece."""
+    monkeypatch.setattr(download, "CHUNK", 1)
+    server = serve(served)
+    entry = small_lucchi(served, server.url)
+    server.faults["/training.tif"] = "truncated"
+    with pytest.raises(FileError, match=r"the connection broke after"):
+        list(fetch_dataset(entry, tmp_path))
+    server.faults.clear()
+    list(fetch_dataset(entry, tmp_path))
+    assert server.sent["/training.tif"] == (served / "training.tif").stat().st_size
+    volume = tifffile.imread(resolve("lucchi", tmp_path).volume)
+    np.testing.assert_array_equal(volume, tifffile.imread(served / "training.tif"))
+    assert leftovers(tmp_path / "lucchi") == []
+
+
+def test_halves_of_two_versions_are_not_joined(tmp_path: Path, served: Path, serve: Serve) -> None:
+    """If the server's file has changed since the download broke, it is downloaded as a whole."""
+    server = serve(served)
+    entry = small_lucchi(served, server.url)
+    server.faults["/training.tif"] = "truncated"
+    with pytest.raises(FileError, match=r"the connection broke after"):
+        list(fetch_dataset(entry, tmp_path))
+    server.faults.clear()
+    other = 255 - tifffile.imread(served / "training.tif")
+    tifffile.imwrite(served / "training.tif", other, photometric="minisblack")
+    list(fetch_dataset(entry, tmp_path))
+    np.testing.assert_array_equal(tifffile.imread(resolve("lucchi", tmp_path).volume), other)
+    assert leftovers(tmp_path / "lucchi") == []
+
+
+def test_a_part_that_is_already_whole(tmp_path: Path, served: Path, serve: Serve) -> None:
+    """Killed between the last byte and the rename, a download is repeated (HTTP 416)."""
+    server = serve(served)
+    entry = small_lucchi(served, server.url)
+    server.faults["/training.tif"] = "truncated"
+    with pytest.raises(FileError, match=r"the connection broke after"):
+        list(fetch_dataset(entry, tmp_path))
+    server.faults.clear()
+    (partial,) = tmp_path.rglob("*.partial")
+    partial.write_bytes((served / "training.tif").read_bytes())
+    list(fetch_dataset(entry, tmp_path))
+    assert resolve("lucchi", tmp_path).mask is not None
+
+
+def test_one_split_alone(tmp_path: Path, served: Path, serve: Serve) -> None:
+    """NAME:SPLIT fetches the files of that split only; the other one can be added later."""
+    server = serve(served)
+    entry = small_lucchi(served, server.url)
+    one = replace(entry, splits={"testing": entry.splits["testing"]})
+    list(fetch_dataset(one, tmp_path))
+    assert set(server.requests) == {"/testing.tif", "/testing_groundtruth.tif"}
+    list(fetch_dataset(entry, tmp_path))
+    assert resolve("lucchi:training", tmp_path).mask is not None
+    assert resolve("lucchi:testing", tmp_path).mask is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_fetch_says_how_to_go_on(
+    tmp_path: Path, served: Path, serve: Serve, number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM end a fetch from a server that has stalled; what has arrived stays."""
+    server = serve(served)
+    (served / "training.tif").write_bytes(bytes(4 * download.CHUNK))
+    server.faults["/training.tif"] = "stalls"
+    words = ["fetch", "lucchi:training", "--mirror", server.url, "--dest", str(tmp_path / "dest")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mitoda", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
+    )
+    try:
+        while not any(path.stat().st_size for path in (tmp_path / "dest").rglob("*.partial")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert f"stopped; what has arrived is kept, continue with: mitoda {' '.join(words[:3])}" in said
+    assert "Traceback" not in said
+    (partial,) = (tmp_path / "dest").rglob("*.partial")
+    assert partial.stat().st_size > 0
+
+
+def test_a_lock_removed_while_it_is_taken(
+    tmp_path: Path, served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch that ends removes its lock; one that has just opened that file takes a new lock, which holds."""
+    lock, flock = tmp_path / "lucchi/.lock", fcntl.flock
+    locked: list[Path] = []
+
+    def remove_first(file: IO[str], operation: int) -> None:
+        if not locked:
+            lock.unlink()
+        locked.append(lock)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    entry = small_lucchi_without_size("http://127.0.0.1:9")
+    first = fetch_dataset(entry, tmp_path, source_dir=served)
+    assert next(first).kind
+    assert len(locked) == 2
+    with pytest.raises(FileError, match=r"another process is fetching"):
+        list(fetch_dataset(entry, tmp_path, source_dir=served))
+    assert [event.kind for event in first][-1] == "done"
 
 
 def test_two_fetches_at_once(tmp_path: Path, served: Path) -> None:
@@ -322,7 +444,7 @@ def test_a_body_without_end(tmp_path: Path, served: Path, serve: Serve) -> None:
     """A server that sends far more than the published size is stopped."""
     server = serve(served)
     entry = small_lucchi(served, server.url)
-    entry = replace(entry, files=tuple(replace(file, size=None, about=100) for file in entry.files))
+    entry = replace(entry, files=tuple(replace(file, size=100, is_size_exact=False) for file in entry.files))
     with pytest.raises(FileError, match=r"training.tif sends more than 400 bytes, which is too large"):
         list(fetch_dataset(entry, tmp_path / "dest"))
     assert list((tmp_path / "dest").rglob("*")) == []

@@ -29,7 +29,7 @@ def array_sha256(volume: Volume) -> str:
 
 
 def half_written(dest: Path) -> list[Path]:
-    """Return files that are neither complete products nor complete downloads under their published name."""
+    """Return files that are neither complete products nor downloads, complete or to be continued."""
     allowed = {"volume.tif", "mask.tif", "dataset.json"}
     return [
         file
@@ -127,6 +127,7 @@ def test_vnc3_recovers_from_a_failing_server(
         list(fetch_dataset("vnc3", tmp_path, mirror=server.url))
     assert half_written(tmp_path) == []
     assert not list(tmp_path.rglob("07.tif"))
+    assert len(list(tmp_path.rglob("*.partial"))) <= (fault in ("truncated", "cut"))
     with pytest.raises(FileError, match="run: mitoda fetch vnc3"):
         resolve("vnc3", tmp_path)
 
