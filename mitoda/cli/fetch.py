@@ -70,10 +70,12 @@ def _list() -> None:
             "licence": dataset.licence,
             "verified": dataset.verification,
             "web page": dataset.landing_page,
+            "note": dataset.note,
         }
         stdout.print(f"[bold]{dataset.name}[/bold]")
         for name, value in facts.items():
-            stdout.print(f"  {name:11} {value}", markup=False)
+            if value:
+                stdout.print(f"  {name:11} {value}", markup=False)
 
 
 def _voxel_sizes(dataset: "Dataset") -> str:
