@@ -150,12 +150,12 @@ def run_bench(
             RunFolder(folder / task.name / f"{method}-seed{seed}"),
             plan_training(task, settings, method, seed),
         )
-        for seed in range(settings.seeds)
+        for seed in settings.seeds
         for method in settings.methods
         if not reasons[method]
     ]
     for entry in entries:
-        _check_settings(entry)
+        check_settings(entry.run, entry.plan)
         if not entry.is_finished:
             prepare(entry.plan)
     yield from (Skipped(method, reason) for method, reason in reasons.items() if reason)
@@ -166,7 +166,7 @@ def run_bench(
                 return
             try:
                 yield Started(entry, position, len(entries), entry.run.can_resume)
-                finished = yield from _train(entry, device, should_stop)
+                finished = yield from train_run(entry.run, entry.plan, device, should_stop)
                 if not finished.complete:
                     return
                 yield from _score(entry, task, prepare(entry.plan), held_out, device)
@@ -176,35 +176,35 @@ def run_bench(
         yield Scored(entry, read_result(entry, task), known)
 
 
-def _check_settings(entry: Entry) -> None:
-    """Refuse a folder that holds this entry made with other settings."""
+def check_settings(run: RunFolder, plan: Plan) -> None:
+    """Refuse a folder that holds a run made with other settings."""
 
     def flat(plan: Plan) -> dict[str, object]:
         values = asdict(plan)
         values |= values.pop("training")
         return {name: value for name, value in values.items() if name not in INCIDENTAL}
 
-    if not entry.run.plan.is_file():
+    if not run.plan.is_file():
         return
-    found, wanted = flat(load_plan(entry.run)), flat(entry.plan)
+    found, wanted = flat(load_plan(run)), flat(plan)
     for name in [name for name in wanted if found.get(name) != wanted[name]]:
         raise InputError(
-            f"{entry.run.path} was made with {name} {found.get(name)}, now it is {wanted[name]}; give the same "
+            f"{run.path} was made with {name} {found.get(name)}, now it is {wanted[name]}; give the same "
             "settings again, or another folder with --out"
         )
 
 
-def _train(
-    entry: Entry, device: torch.device, should_stop: Callable[[], bool]
-) -> Generator[Event, None, training.Finished]:
-    """Train an entry to its end, from its last checkpoint; return the last event."""
-    resume = entry.run.can_resume
+def train_run(
+    run: RunFolder, plan: Plan, device: torch.device, should_stop: Callable[[], bool]
+) -> Generator[training.Event, None, training.Finished]:
+    """Train to the end of a plan, from the last checkpoint; return the last event."""
+    resume = run.can_resume
     if not resume:
-        for path in entry.run.path.glob("score*.json"):
+        for path in run.path.glob("score*.json"):
             path.unlink()
     events = training.adapt(
-        entry.plan,
-        entry.run.path,
+        plan,
+        run.path,
         device=str(device),
         resume=resume,
         overwrite=True,

@@ -200,7 +200,7 @@ def protocol(task: Task, settings: BenchSettings) -> tuple[str, ...]:
     """Say how the numbers were made: which labels were read, what was scored, and what chose the checkpoint."""
     length = f"{task.steps} steps" if task.steps is not None else f"{task.minutes:g} minutes"
     oracle = any(method_named(method)[0].labels_from == "target" for method in settings.methods)
-    seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
+    seeds = "1 seed" if len(settings.seeds) == 1 else f"{len(settings.seeds)} seeds"
     lines = [
         f"Training reads the labels of the source, {task.source}, and only the images of the target, {task.target}."
         + (" The oracle alone reads the target's labels, and not the source." if oracle else ""),

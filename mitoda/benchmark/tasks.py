@@ -13,6 +13,8 @@ from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.volumes import Volume, VoxelSize, open_labels, open_volume, write_sections
 
 PHANTOM = "phantom"
+LODO = "lodo"
+"""Leaves each data set out in turn; see `lodo`."""
 PHANTOM_SEED = 17
 PHANTOM_VOLUMES: dict[str, tuple[PhantomDomain, tuple[int, int, int]]] = {
     "source": (SOURCE, (10, 384, 384)),
@@ -66,8 +68,7 @@ class BenchSettings:
     """What is the same for every task."""
 
     methods: tuple[str, ...]
-    seeds: int = 1
-    """Number of seeds: 0, 1, …"""
+    seeds: tuple[int, ...] = (0,)
     backbone: str = "compact"
     """The same for every method."""
     keep: int = 0
@@ -76,8 +77,6 @@ class BenchSettings:
     """Folder of the fetched data sets; None is the default one."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"seeds is a number of seeds, at least 1; got {self.seeds}")
         if not self.methods:
             raise InputError("no method was given; give 'all' or names such as isc,source-only")
         for name in self.methods:
@@ -88,7 +87,41 @@ def choose_methods(text: str) -> tuple[str, ...]:
     """Read names separated by commas, or `all` for the paper's methods and then mitoda."""
     if text.strip() == "all":
         return tuple(name for name in (*PAPER_ORDER, "mitoda") if name in METHODS)
+    return split_names(text)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Read names separated by commas, each once.
+
+    Examples
+    --------
+    >>> split_names("isc, source-only,isc")
+    ('isc', 'source-only')
+    """
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def choose_seeds(text: str) -> tuple[int, ...]:
+    """Read a number of seeds, or the seeds themselves separated by commas.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+
+    Examples
+    --------
+    >>> choose_seeds("3"), choose_seeds("1,2"), choose_seeds("2,")
+    ((0, 1, 2), (1, 2), (2,))
+    """
+    numbers = split_names(text)
+    if not numbers or not all(part.isdecimal() for part in numbers) or text.strip() == "0":
+        raise InputError(
+            f"seeds is a number of seeds, at least 1, or seeds with commas such as 0,1 or 2,; got '{text}'"
+        )
+    if "," in text:
+        return tuple(map(int, numbers))
+    return tuple(range(int(numbers[0])))
 
 
 def find_task(name: str, folder: Path, dest: str | None = None) -> Task:
@@ -103,8 +136,8 @@ def find_task(name: str, folder: Path, dest: str | None = None) -> Task:
         return _draw_task(folder.absolute())
     if name not in TASKS:
         raise InputError(
-            f"there is no task '{name}'; choose one of {', '.join((*TASKS, PHANTOM))}, or give your own volumes with "
-            "--source, --target and --labels"
+            f"there is no task '{name}'; choose one of {', '.join((*TASKS, PHANTOM, LODO))}, or give your own "
+            "volumes with --source, --target and --labels"
         )
     return _with_oracle(TASKS[name], dest)
 

@@ -13,6 +13,7 @@ from mitoda.cli.options import (
     LabelSectionOption,
     Lengths,
     PrecisionOption,
+    assignment,
     voxel_size_option,
 )
 from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, LABELLED_MINUTES, Plan, TrainingSettings
@@ -242,7 +243,10 @@ def adapt(
             seed=seed,
             workers=workers,
             keep=keep,
-            assignments=dict(_assignment(text) for text in assignments or []),
+            assignments={
+                name.replace("-", "_"): value
+                for name, value in (assignment(text, "--set") for text in assignments or [])
+            },
         ),
         start=None if from_scratch else start or Plan.start,
         source_free=source_free or (labels is not None and not sources),
@@ -270,10 +274,3 @@ def _refuse_beside_resume(context: typer.Context) -> None:
                 "a resumed run keeps its settings; only --steps, --minutes and --device can be given again",
                 param_hint=parameter.opts[0],
             )
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="--set")
-    return name.strip().replace("-", "_"), value.strip()

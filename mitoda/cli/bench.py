@@ -5,15 +5,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import Ticker, duration, say, stdout, stopping_after_step, warn
-from mitoda.cli.options import DestOption, DeviceOption, Lengths, voxel_size_option
+from mitoda.cli.display import (
+    Ticker,
+    duration,
+    percent,
+    print_wide,
+    say,
+    stdout,
+    stopping_after_step,
+    warn,
+)
+from mitoda.cli.lodo import leave_one_out
+from mitoda.cli.options import DestOption, DeviceOption, Lengths, assignment, voxel_size_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.table import Table
+    import torch
 
-    from mitoda.benchmark import BenchTable
+    from mitoda.benchmark import BenchSettings, BenchTable, Task
     from mitoda.benchmark.runner import Event
     from mitoda.benchmark.table import Result
 
@@ -23,19 +33,29 @@ TaskOption = Annotated[
     str | None,
     typer.Argument(
         metavar="TASK",
-        help="vnc3-lucchi-s1, vnc3-lucchi-s2, mitoem-r-h, mitoem-h-r or phantom; or give your own volumes.",
+        help="vnc3-lucchi-s1, vnc3-lucchi-s2, mitoem-r-h, mitoem-h-r, phantom or lodo (leave one data set out); or "
+        "give your own volumes.",
     ),
 ]
 MethodsOption = Annotated[str, typer.Option(help="'all', or names separated by commas: isc,source-only.")]
 MinutesOption = Annotated[
-    float | None, typer.Option(help="Length of each training, in minutes. Default: 30; phantom: 80 steps.")
+    float | None,
+    typer.Option(
+        help="Length of each training, in minutes. Default: 30; phantom: 80 steps; lodo, of general: 1500 steps."
+    ),
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Length of each training, in steps.")]
-SeedsOption = Annotated[int, typer.Option(help="Number of seeds; the table has their mean and spread.")]
+SeedsOption = Annotated[
+    str,
+    typer.Option(help="Number of seeds, or the seeds with commas: 0,2. The table has their mean and spread."),
+]
 BackboneOption = Annotated[str, typer.Option(help="compact or codetection, the same for every method.")]
 OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder for all benchmarks.")]
 SourceOption = Annotated[
-    str | None, typer.Option(help="Your own task: labelled volume, a data set or IMAGES:LABELS.")
+    str | None,
+    typer.Option(
+        help="Your own task: labelled volume, a data set or IMAGES:LABELS. lodo: one more source of general."
+    ),
 ]
 TargetOption = Annotated[str | None, typer.Option(help="Your own task: volume to adapt to.")]
 TestOption = Annotated[str | None, typer.Option(help="Your own task: held-out volume. Default: the target.")]
@@ -62,14 +82,56 @@ FigureOption = Annotated[
     Path | None, typer.Option(help="Picture to write (.png): bars of F1, measured and the paper's.")
 ]
 PatchOption = Annotated[int | None, typer.Option(help="Side of the patches, in working pixels.")]
+LEFT_OUT_PANEL = "Leave one data set out (lodo)"
+StagesOption = Annotated[
+    str,
+    typer.Option(help="Stages to run, with commas: general, adapt, painted.", rich_help_panel=LEFT_OUT_PANEL),
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Data sets to leave out, with commas: vnc3, lucchi, cdeep3m. Default: each in turn.",
+        rich_help_panel=LEFT_OUT_PANEL,
+    ),
+]
+StartsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--start",
+        metavar="NAME=WEIGHTS",
+        help="Weights of general where the data set NAME is left out, instead of training them; {seed} stands for the "
+        "seed. Repeat it for more data sets.",
+        rich_help_panel=LEFT_OUT_PANEL,
+    ),
+]
+AdaptStepsOption = Annotated[
+    int | None,
+    typer.Option(help="Length of adapt, in steps. Default: 10 minutes.", rich_help_panel=LEFT_OUT_PANEL),
+]
+PaintedStepsOption = Annotated[
+    int | None,
+    typer.Option(help="Length of painted, in steps. Default: 3 minutes.", rich_help_panel=LEFT_OUT_PANEL),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="List the stages and their estimated time, and end.", rich_help_panel=LEFT_OUT_PANEL
+    ),
+]
+LODO_ONLY = {"stages", "only", "starts", "adapt_steps", "painted_steps", "dry_run"}
+WITH_LODO = {
+    "task", "minutes", "steps", "seeds", "out", "source", "as_json", "patch", "dest", "device", *LODO_ONLY
+}  # fmt: skip
+"""Options that can be given with the task lodo."""
 
 
 def bench(
+    context: typer.Context,
     task: TaskOption = None,
     methods: MethodsOption = "all",
     minutes: MinutesOption = None,
     steps: StepsOption = None,
-    seeds: SeedsOption = 1,
+    seeds: SeedsOption = "1",
     backbone: BackboneOption = "compact",
     out: OutOption = Path("bench"),
     source: SourceOption = None,
@@ -83,27 +145,50 @@ def bench(
     csv: CsvOption = None,
     figure: FigureOption = None,
     patch: PatchOption = None,
+    stages: StagesOption = "general,adapt,painted",
+    only: OnlyOption = None,
+    starts: StartsOption = None,
+    adapt_steps: AdaptStepsOption = None,
+    painted_steps: PaintedStepsOption = None,
+    dry_run: DryRunOption = False,
     dest: DestOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train methods, score each on a held-out volume, and print the scores beside the paper's."""
-    import json
     from dataclasses import replace
 
-    from mitoda.benchmark import BenchSettings, choose_methods, find_task, own_task, run_bench, tabulate
-    from mitoda.errors import InputError
-    from mitoda.models.device import choose_device, describe_device
-    from mitoda.volumes.files import check_output
+    from mitoda.benchmark import (
+        BenchSettings,
+        LodoSettings,
+        choose_methods,
+        choose_seeds,
+        find_task,
+        own_task,
+    )
+    from mitoda.benchmark.tasks import LODO, split_names
+    from mitoda.models.device import choose_device
 
+    _refuse_of_another_task(context, task, task == LODO)
+    chosen_seeds, chosen_device = choose_seeds(seeds), choose_device(device)
+    if task == LODO:
+        lodo = LodoSettings(
+            only=split_names(only or ""),
+            stages=split_names(stages),
+            seeds=chosen_seeds,
+            steps=steps,
+            minutes=minutes,
+            adapt_steps=adapt_steps,
+            painted_steps=painted_steps,
+            more_sources=() if source is None else (source,),
+            starts=dict(assignment(text, "--start") for text in starts or []),
+            patch=patch or LodoSettings.patch,
+            dest=dest,
+        )
+        leave_one_out(lodo, out, chosen_device, as_json=as_json, dry_run=dry_run)
+        return
     specs = [spec for spec in (source, target, test, labels) if spec]
-    inputs = [Path(part) for spec in specs for part in (spec, *spec.split(":")) if part]
-    for path, option, suffix in ((csv, "--csv", ".csv"), (figure, "--figure", ".png")):
-        if path is not None and path.suffix.lower() != suffix:
-            raise InputError(f"{option} must end in {suffix}; got '{path}'")
-        if path is not None:
-            check_output(path, inputs, overwrite=True)
-    settings = BenchSettings(choose_methods(methods), seeds, backbone, keep, dest)
-    chosen_device = choose_device(device)
+    _check_files(csv, figure, [Path(part) for spec in specs for part in (spec, *spec.split(":")) if part])
+    settings = BenchSettings(choose_methods(methods), chosen_seeds, backbone, keep, dest)
     volumes = {
         "--source": source, "--target": target, "--labels": labels, "--test": test,
         "--source-voxel-size": source_voxel_size, "--target-voxel-size": target_voxel_size,
@@ -121,13 +206,57 @@ def bench(
         chosen = replace(chosen, steps=steps, minutes=minutes)
     if patch is not None:
         chosen = replace(chosen, patch=patch)
-    say(f"{chosen.name}: {', '.join(settings.methods)} on {describe_device(chosen_device)}, into {out}")
+    _compare_methods(chosen, settings, out, chosen_device, csv, figure, as_json)
+
+
+def _refuse_of_another_task(context: typer.Context, task: str | None, is_lodo: bool) -> None:
+    """An option that would be ignored is an error."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if given is None or given.name != "COMMANDLINE":
+            continue
+        if is_lodo and parameter.name not in WITH_LODO:
+            raise typer.BadParameter(
+                f"the task {task} does not have this option", param_hint=parameter.opts[0]
+            )
+        if not is_lodo and parameter.name in LODO_ONLY:
+            raise typer.BadParameter("only the task lodo has this option", param_hint=parameter.opts[0])
+
+
+def _check_files(csv: Path | None, figure: Path | None, inputs: list[Path]) -> None:
+    """Refuse files to write that have another format's name, or would replace an input."""
+    from mitoda.errors import InputError
+    from mitoda.volumes.files import check_output
+
+    for path, option, suffix in ((csv, "--csv", ".csv"), (figure, "--figure", ".png")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise InputError(f"{option} must end in {suffix}; got '{path}'")
+        if path is not None:
+            check_output(path, inputs, overwrite=True)
+
+
+def _compare_methods(
+    task: "Task",
+    settings: "BenchSettings",
+    out: Path,
+    device: "torch.device",
+    csv: Path | None,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a task, print its table and write the files; exit with 1 if it is not complete."""
+    import json
+
+    from mitoda.benchmark import run_bench, tabulate
+    from mitoda.models.device import describe_device
+
+    say(f"{task.name}: {', '.join(settings.methods)} on {describe_device(device)}, into {out}")
     with stopping_after_step() as should_stop:
-        events = run_bench(chosen, settings, out, chosen_device, should_stop=should_stop)
+        events = run_bench(task, settings, out, device, should_stop=should_stop)
         results, notes, complete = _follow(events)
     if should_stop.asked:
         say("stopped; the same command resumes from the last checkpoint")
-    table = tabulate(chosen, settings, results, notes)
+    table = tabulate(task, settings, results, notes)
     if csv is not None:
         table.write_csv(csv)
         say(f"wrote {csv}")
@@ -164,7 +293,7 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[Result], dict[str, str], b
                     say(f"scoring {event.entry.name}, step {event.step}: {where}")
                 elif isinstance(event, Scored):
                     done = "finished before" if event.known else duration(event.result.training_seconds)
-                    say(f"{event.entry.name}: F1 {_percent(event.result.last.mean['f1'])} ({done})")
+                    say(f"{event.entry.name}: F1 {percent(event.result.last.mean['f1'])} ({done})")
                     results.append(event.result)
                 elif isinstance(event, Skipped):
                     warn(f"{event.method} is left out: {event.reason}")
@@ -175,10 +304,6 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[Result], dict[str, str], b
     except KeyboardInterrupt:
         complete = False
     return results, notes, complete
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _print_table(table: "BenchTable") -> None:
@@ -200,10 +325,10 @@ def _print_table(table: "BenchTable") -> None:
     for row in table.rows:
         cells = ["–" if row.steps is None else f"{row.steps:.0f}"]
         for name in NAMES:
-            spread = "" if row.spread[name] is None else f" ± {_percent(row.spread[name])}"
-            cells += [_percent(row.ours[name]) + spread, _percent(row.paper[name])]
+            spread = "" if row.spread[name] is None else f" ± {percent(row.spread[name])}"
+            cells += [percent(row.ours[name]) + spread, percent(row.paper[name])]
         shown.add_row(escape(row.method), *cells)
-    _print_wide(shown)
+    print_wide(shown)
     notes = [f"{row.method}: {row.note}" for row in table.rows if row.note]
     for line in (*table.protocol, *notes):
         stdout.print(f"- {line}", markup=False)
@@ -222,15 +347,7 @@ def _print_table(table: "BenchTable") -> None:
                 one.score.replace("_", " "), *rhos[:2], str(one.runs), rhos[2], str(one.entries)
             )
     if correlations.rows:
-        _print_wide(correlations)
-
-
-def _print_wide(table: "Table") -> None:
-    """Print a table at its full width where no terminal sets a limit."""
-    from rich.console import Console
-
-    console = stdout if stdout.is_terminal else Console(width=max(stdout.width, 160), highlight=False)
-    console.print(table)
+        print_wide(correlations)
 
 
 def _draw_bars(table: "BenchTable", path: Path) -> None:

@@ -14,6 +14,8 @@ from rich.console import Console, Group
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mitoda.training.adapt import Event, Finished, Started
     from mitoda.training.loop import StepsDone
     from mitoda.training.settings import Plan
@@ -93,6 +95,23 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def percent(value: float | None) -> str:
+    """Write a share in per cent; a dash where there is none.
+
+    Examples
+    --------
+    >>> percent(0.9337), percent(None)
+    ('93.4', '–')
+    """
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def print_wide(table: "Table") -> None:
+    """Print a table at its full width where no terminal sets a limit."""
+    console = stdout if stdout.is_terminal else Console(width=max(stdout.width, 160), highlight=False)
+    console.print(table)
 
 
 def draw_training(adapting: "Callable[..., Iterator[Event]]", folder: Path) -> None:

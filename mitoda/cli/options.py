@@ -25,6 +25,14 @@ def voxel_size_option(*names: str, help: str, panel: str | None = VOLUMES) -> An
     return typer.Option(*names, metavar="Z Y X", parser=_nanometres, help=help, rich_help_panel=panel)
 
 
+def assignment(text: str, option: str) -> tuple[str, str]:
+    """Read NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint=option)
+    return name.strip(), value.strip()
+
+
 DestOption = Annotated[
     str | None, typer.Option(help="Folder of the fetched data sets.", rich_help_panel=VOLUMES)
 ]

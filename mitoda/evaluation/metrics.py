@@ -55,6 +55,16 @@ class Confusion:
         return divide(self.tp, self.tp + self.fp + self.fn)
 
     @property
+    def precision(self) -> float:
+        """tp / (tp + fp); NaN if the prediction is empty."""
+        return divide(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """tp / (tp + fn); NaN if the label is empty."""
+        return divide(self.tp, self.tp + self.fn)
+
+    @property
     def mcc(self) -> float:
         """Matthews correlation (doi:10.1016/0005-2795(75)90109-9); NaN if the label is empty.
 
@@ -139,6 +149,20 @@ class Ranking:
             return math.nan
         step = np.flatnonzero(positives)
         return float((positives[step] * (found[step] / everything[step])).sum() / found[-1])
+
+    @property
+    def f1_from_bin(self) -> np.ndarray:
+        """F1 of the mask of all scores in a bin or above it, float64, shape (bins,); NaN if the label is empty.
+
+        Examples
+        --------
+        >>> Ranking(np.array([3, 0, 1]), np.array([1, 0, 1])).f1_from_bin.round(2).tolist()
+        [0.67, 0.67, 0.67]
+        """
+        if not self.positives.any():
+            return np.full(len(self.positives), math.nan)
+        found, predicted = (counts[::-1].cumsum()[::-1] for counts in (self.positives, self.totals))
+        return np.asarray(2 * found / (predicted + self.positives.sum()))
 
 
 def rank_section(
