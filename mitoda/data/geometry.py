@@ -1,5 +1,6 @@
 """The physical steps that two domains share: working pixel size, pair spacing, strides."""
 
+import math
 from dataclasses import dataclass
 
 from mitoda.errors import InputError
@@ -47,21 +48,15 @@ class Geometry:
         return min(max(1, round(self.spacing / voxel_size[0])), sections - 1)
 
 
-def component_limit(smallest: float, voxel_size: VoxelSize, sections: int) -> int:
-    """Convert the volume in nm³ below which a component is too small to a number of voxels.
-
-    A stack thinner than a component of that volume shows only a slice of it, so the number shrinks with the
-    stack's depth: of 3·10⁶ nm³, 144 nm across, one section of 5 nm keeps what covers 144 × 144 nm.
+def voxels_in(volume_nm3: float, voxel_size: VoxelSize) -> int:
+    """Convert a volume in nm³ to a number of voxels.
 
     Examples
     --------
-    >>> component_limit(3e6, (5, 5, 5), 165), component_limit(3e6, (5, 5, 5), 1)
-    (24000, 832)
+    >>> voxels_in(3e6, (5, 5, 5))
+    24000
     """
-    depth, rows, columns = voxel_size
-    diameter: float = max(smallest, 1e-9) ** (1 / 3)
-    shown = min(1.0, sections * depth / diameter)
-    return round(shown * smallest / (depth * rows * columns))
+    return round(volume_nm3 / math.prod(voxel_size))
 
 
 def shared_geometry(

@@ -111,7 +111,7 @@ def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generato
         volume = copy.copy(volume)
         volume.voxel_size = found.voxel_size
     voxel_size = known_voxel_size(volume)
-    resolved = resolve(settings, model.info, voxel_size, volume.shape[0])
+    resolved = resolve(settings, model.info, voxel_size)
     yield resolved
     filled = FilledVolume(volume)
     job = _Job(filled, model, settings, resolved, calibration)
@@ -150,10 +150,10 @@ def predict_masks(
     observe : callable
         Is given the number of each section and its probabilities, float32, as they are predicted.
     """
-    sections, *shape = volume.shape
+    shape = volume.shape[1:]
     voxel_size = known_voxel_size(volume)
     filled = FilledVolume(volume)
-    finalizer = make_finalizer(settings, resolve(settings, model.info, voxel_size, sections), voxel_size)
+    finalizer = make_finalizer(settings, resolve(settings, model.info, voxel_size), voxel_size)
     packed: list[bytes] = []
     for section, probability in enumerate(predict(filled, model, settings)):
         observe(section, probability)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitoda.data.geometry import component_limit
+from mitoda.data.geometry import voxels_in
 from mitoda.errors import InputError
 from mitoda.volumes import VoxelSize
 from mitoda.volumes.files import check_output
@@ -126,12 +126,11 @@ class Resolved:
         return self.min_size > 0 or self.snap
 
 
-def resolve(settings: MaskSettings, info: "WeightsInfo", voxel_size: VoxelSize, sections: int) -> Resolved:
-    """Take from the weights what the settings leave open, for a stack of so many sections."""
-    limit = component_limit(info.smallest, voxel_size, sections)
+def resolve(settings: MaskSettings, info: "WeightsInfo", voxel_size: VoxelSize) -> Resolved:
+    """Take from the weights what the settings leave open."""
     return Resolved(
         threshold=info.threshold if settings.threshold is None else settings.threshold,
-        min_size=limit if settings.min_size is None else settings.min_size,
+        min_size=voxels_in(info.smallest, voxel_size) if settings.min_size is None else settings.min_size,
         snap=info.snap if settings.snap is None else settings.snap,
         smoothing=info.smoothing if settings.smoothing is None else settings.smoothing,
     )

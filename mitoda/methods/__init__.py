@@ -107,6 +107,7 @@ def build_method(
     from_weights: bool = False,
     source_free: bool = False,
     painted: bool = False,
+    thickness_nm: float = 0.0,
 ) -> Method:
     """Build a method with a freshly initialised network on its device.
 
@@ -118,12 +119,14 @@ def build_method(
         See `models.backbones.BACKBONES`.
     assignments : mapping of str to str
         Settings; see `MethodSettings.parse`.
-    from_weights, source_free, painted : bool
+    from_weights, source_free, painted, thickness_nm
         See `MethodSettings.resolve`.
     """
     check_backbone(name, backbone)
     settings = parse_settings(name, assignments)
-    settings = settings.resolve(from_weights=from_weights, source_free=source_free, painted=painted)
+    settings = settings.resolve(
+        from_weights=from_weights, source_free=source_free, painted=painted, thickness_nm=thickness_nm
+    )
     network = build_network(backbone).to(arithmetic.device)
     cls, _ = method_named(name)
     return cls(network, backbone_named(backbone), settings, arithmetic).to(arithmetic.device)

@@ -61,7 +61,9 @@ class MethodSettings:
             name = str(first["loc"][0])
             raise InputError(f"setting {name}={assignments[name]}: {first['msg']}") from error
 
-    def resolve(self, *, from_weights: bool, source_free: bool, painted: bool = False) -> Self:
+    def resolve(
+        self, *, from_weights: bool, source_free: bool, painted: bool = False, thickness_nm: float = 0.0
+    ) -> Self:
         """Return the settings with those defaults filled in that depend on how the run starts.
 
         Parameters
@@ -72,6 +74,8 @@ class MethodSettings:
             Whether there is no source.
         painted : bool
             Whether places of the target are painted; they are a source, or part of it.
+        thickness_nm : float
+            Of the target's sections.
 
         Raises
         ------

@@ -1,12 +1,47 @@
 """Connected components, and the removal of small ones: of a stack that streams by, and of one in memory."""
 
+import math
 from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy import ndimage
 
+from mitoda.volumes import VoxelSize
+
 NEIGHBOURS = np.ones((3, 3), dtype=bool)
 """Within a section pixels touch along edges and corners; between sections where they overlap."""
+
+
+class SizeLimit(NamedTuple):
+    """The size below which a component is too small.
+
+    One that touches the first or the last section may continue outside of the stack, so it is judged by what is
+    visible: it needs the share of `voxels` that its sections show of a compact component. Of 24,000 voxels of 5 nm,
+    144 nm across, a single section keeps what covers 144 × 144 nm.
+    """
+
+    voxels: float
+    depth: float
+    """Sections that a compact component of that many voxels spans."""
+
+    @classmethod
+    def compact(cls, voxels: float, voxel_size: VoxelSize) -> Self:
+        """Return the limit for voxels of a size, as long in all directions.
+
+        Examples
+        --------
+        >>> limit = SizeLimit.compact(24_000, (5, 5, 5))
+        >>> limit.of(np.array([0, 3]), np.array([0, 9]), sections=10).round(), limit.of(3, 8, sections=10)
+        (array([  832., 5824.]), array(24000.))
+        """
+        return cls(voxels, (voxels * math.prod(voxel_size)) ** (1 / 3) / voxel_size[0])
+
+    def of(self, first: np.ndarray | int, last: np.ndarray | int, sections: int) -> np.ndarray:
+        """Return the least number of voxels of components from a first to a last section of a stack."""
+        is_cut = np.equal(first, 0) | np.equal(last, sections - 1)
+        shown = np.minimum(1, (np.subtract(last, first) + 1) / max(self.depth, 1e-9))
+        return np.where(is_cut, shown, 1.0) * self.voxels
 
 
 class StreamedComponents:
@@ -19,6 +54,8 @@ class StreamedComponents:
     def __init__(self) -> None:
         self._parents: list[int] = [0]
         self._sizes: list[int] = [0]
+        self._ends: list[tuple[int, int]] = [(0, 0)]
+        """First and last section."""
         self._first_parts: list[int] = []
         self._previous: np.ndarray | None = None
 
@@ -28,8 +65,9 @@ class StreamedComponents:
         Parts are numbered from 1 through all sections.
         """
         labels, count = ndimage.label(mask, NEIGHBOURS)
-        first = len(self._parents)
+        first, section = len(self._parents), len(self._first_parts)
         self._first_parts.append(first)
+        self._ends.extend([(section, section)] * count)
         self._parents.extend(range(first, first + count))
         self._sizes.extend(np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist())
         parts = np.where(labels > 0, labels + (first - 1), 0)
@@ -53,6 +91,8 @@ class StreamedComponents:
         if one != other:
             self._parents[other] = one
             self._sizes[one] += self._sizes[other]
+            (first, last), (begin, end) = self._ends[one], self._ends[other]
+            self._ends[one] = min(first, begin), max(last, end)
 
     @cached_property
     def component_of_part(self) -> np.ndarray:
@@ -63,6 +103,12 @@ class StreamedComponents:
     def _voxels(self) -> np.ndarray:
         """Voxels of each component, by its number; entries of other numbers have no meaning."""
         return np.array(self._sizes)
+
+    @cached_property
+    def _first_and_last(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sections of each component, by its number."""
+        first, last = np.array(self._ends).T
+        return first, last
 
     def number(self, section: int, mask: np.ndarray) -> np.ndarray:
         """Return the number of each pixel's component, 0 of background.
@@ -78,17 +124,22 @@ class StreamedComponents:
         first = self._first_parts[section]
         return np.asarray(np.concatenate([[0], self.component_of_part[first : first + count]])[labels])
 
-    def is_large(self, numbers: np.ndarray, min_voxels: float) -> np.ndarray:
-        """Whether each number is that of a component of `min_voxels` or more."""
-        return np.asarray((numbers > 0) & (self._voxels[numbers] >= min_voxels))
+    def is_large(self, numbers: np.ndarray, limit: SizeLimit) -> np.ndarray:
+        """Whether each number is that of a component that is large enough."""
+        first, last = self._first_and_last
+        large = self._voxels >= limit.of(first, last, len(self._first_parts))
+        return np.asarray((numbers > 0) & large[numbers])
 
 
-def remove_small_components(values: np.ndarray, threshold: int, min_voxels: int) -> np.ndarray:
-    """Set components of fewer than `min_voxels` voxels to 0 in an array of shape (sections, rows, columns).
+def remove_small_components(values: np.ndarray, threshold: int, limit: SizeLimit) -> np.ndarray:
+    """Set components that are too small to 0 in an array of shape (sections, rows, columns).
 
     A component is made of values from `threshold` on that touch along faces, edges or corners.
     """
     labels, _ = ndimage.label(values >= threshold, np.ones((3, 3, 3), bool))
-    small = np.bincount(labels.ravel()) < min_voxels
+    boxes = ndimage.find_objects(labels)
+    first = np.array([0, *(box[0].start for box in boxes)])
+    last = np.array([0, *(box[0].stop - 1 for box in boxes)])
+    small = np.bincount(labels.ravel()) < limit.of(first, last, len(values))
     small[0] = False
     return np.where(small[labels], values.dtype.type(0), values)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from mitoda.postprocessing.components import StreamedComponents
+from mitoda.postprocessing.components import SizeLimit, StreamedComponents
 from mitoda.postprocessing.membrane_snapping import MembraneSnapping, grid_step
 
 REFERENCE = 0.5
@@ -61,7 +61,7 @@ class MaskFinalizer:
         self.threshold = threshold
         self.pixel_nm = (voxel_size[1], voxel_size[2])
         self.boundary_nm = boundary_nm
-        self.min_voxels = min_voxels
+        self._limit = SizeLimit.compact(min_voxels, voxel_size)
         self.needs_images = snap
         """Whether `add` reads grey values."""
         self._components = StreamedComponents()
@@ -89,7 +89,7 @@ class MaskFinalizer:
         """Add the next section; `grey` is its image, where `needs_images`."""
         if self._snapping is not None and grey is not None:
             self._snapping.add(grey, pending, self._cells(pending))
-        elif self.min_voxels:
+        elif self._limit.voxels:
             self._components.add(pending)
 
     def finalize(self, section: int, pending: np.ndarray) -> np.ndarray:
@@ -99,8 +99,8 @@ class MaskFinalizer:
             thresholds = ((self.threshold - shifts) * 255).clip(1, None)  # of the foreground of each cell
             mask = pending >= self._snapping.to_pixels(thresholds, pending.shape)
             return move_boundary(mask, self.boundary_nm, self.pixel_nm)
-        if self.min_voxels:
-            return self._components.is_large(self._components.number(section, pending), self.min_voxels)
+        if self._limit.voxels:
+            return self._components.is_large(self._components.number(section, pending), self._limit)
         return self.provisional(pending)
 
     def _cells(self, pending: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 from scipy import ndimage
 
 from mitoda.errors import FileError
-from mitoda.postprocessing.components import StreamedComponents
+from mitoda.postprocessing.components import SizeLimit, StreamedComponents
 from mitoda.postprocessing.contours import LEVELS, Rim, blur_at, contour_sums, find_rim
 
 GRID_NM = 20.0
@@ -81,7 +81,7 @@ class MembraneSnapping:
         self.thickness_nm, *pixel = voxel_size
         self.pixel_nm = (pixel[0], pixel[1])
         self.cell_nm = (cell[0] * pixel[0], cell[1] * pixel[1])
-        self.min_cells = min_cells
+        self._limit = SizeLimit.compact(min_cells, (self.thickness_nm, *self.cell_nm))
         self._components = StreamedComponents()
         self._parts = 0
         """Parts of components, each within a section, seen so far."""
@@ -126,8 +126,8 @@ class MembraneSnapping:
         if not np.isnan(levels).all():
             levels = self._levels_of_blocks(section, component)
         shifts = np.nan_to_num(reference - levels).astype(np.float32)
-        if self.min_cells:
-            shifts[~self._components.is_large(regions, self.min_cells)] = -1.0
+        if self._limit.voxels:
+            shifts[~self._components.is_large(regions, self._limit)] = -1.0
         return shifts
 
     def to_pixels(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 
 from mitoda.data.pairs import Pairs
 from mitoda.errors import InputError
+from mitoda.inference.streaming import known_voxel_size
 from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.methods import Arithmetic
 from mitoda.models.device import choose_bfloat16, choose_device, describe_device
@@ -119,6 +120,7 @@ def adapt(
         start=prepared.start,
         source_free=prepared.source is None,
         painted=prepared.painted,
+        thickness_nm=known_voxel_size(prepared.stack)[0],
     )
     if resume:
         run.load()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from mitoda.data.geometry import component_limit
+from mitoda.data.geometry import voxels_in
 from mitoda.data.painted import BACKGROUND, HELD_BACK, MITOCHONDRION, UNLABELLED, PaintedLabels
 from mitoda.evaluation.metrics import Confusion
 from mitoda.inference.streaming import known_voxel_size, predict
@@ -176,8 +176,7 @@ def _f1(predicted: list[Predicted], info: WeightsInfo, voxel_size: tuple[float, 
     """F1 on the held-back pixels of the masks that `segment` would write with these settings."""
     masks = []
     for one in predicted:
-        # Only a part of the stack is here, so a component counts as cut off at the ends.
-        smallest = component_limit(info.smallest, voxel_size, len(one.images))
+        smallest = voxels_in(info.smallest, voxel_size)
         finalizer = MaskFinalizer(info.threshold, smallest, info.snap, voxel_size)
         pending = [finalizer.pending(probability) for probability in one.probabilities]
         for section, grey in zip(pending, one.images, strict=True):

@@ -36,6 +36,8 @@ class Run:
         Whether there is no source.
     painted : PaintedLabels, optional
         Painted places of the target.
+    thickness_nm : float
+        Of the target's sections.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Run:
         start: Path | None = None,
         source_free: bool = False,
         painted: PaintedLabels | None = None,
+        thickness_nm: float = 0.0,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
@@ -71,6 +74,7 @@ class Run:
             from_weights=start is not None,
             source_free=source_free,
             painted=painted is not None,
+            thickness_nm=thickness_nm,
         )
         if start is not None:
             self.method.network.load_state_dict(load_weights(start)[0].state_dict())

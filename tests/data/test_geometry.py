@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mitoda.data.geometry import LARGEST_SCALE, Geometry, component_limit, shared_geometry
+from mitoda.data.geometry import LARGEST_SCALE, Geometry, shared_geometry, voxels_in
 from mitoda.errors import InputError
 
 VNC, LUCCHI = (50.0, 4.6, 4.6), (5.0, 5.0, 5.0)
@@ -50,9 +50,7 @@ def test_a_voxel_size_in_another_unit_is_refused_and_not_resampled_to_nothing(si
         Geometry((5.0, 5.0), 50.0).scale((5.0, size, size))
 
 
-def test_a_thin_stack_shows_a_slice_of_what_is_large():
-    """10⁶ nm³ are 100 nm across: from 100 nm of depth on the limit is in full, of a tenth of it a tenth."""
-    assert component_limit(1e6, (10, 10, 10), 10) == component_limit(1e6, (10, 10, 10), 500) == 1000
-    assert component_limit(1e6, (10, 10, 10), 1) == 100
-    assert component_limit(1e6, (200, 10, 10), 1) == 50
-    assert component_limit(0.0, (5, 5, 5), 3) == 0
+def test_a_volume_is_converted_to_whole_voxels():
+    """10⁶ nm³ are 1,000 voxels of 10 nm; nothing is no voxel."""
+    assert voxels_in(1e6, (10, 10, 10)) == 1000
+    assert voxels_in(0.0, (5, 5, 5)) == 0

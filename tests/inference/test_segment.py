@@ -293,9 +293,9 @@ def test_masks_without_files_are_those_of_the_files(tmp_path):
 def test_what_is_not_given_is_taken_from_the_weights():
     """Threshold, size in voxels of this stack, snapping and smoothing; what is given counts."""
     info = WeightsInfo("compact", (5.0, 5.0), 20.0, threshold=0.7, smoothing=15.0, smallest=5000.0, snap=True)
-    assert resolve(MaskSettings(), info, (10.0, 5.0, 5.0), 100) == Resolved(0.7, 20, True, 15.0)
+    assert resolve(MaskSettings(), info, (10.0, 5.0, 5.0)) == Resolved(0.7, 20, True, 15.0)
     given = MaskSettings(threshold=0.4, min_size=0, snap=False, smoothing=0.0)
-    assert resolve(given, info, (10.0, 5.0, 5.0), 100) == Resolved(0.4, 0, False, 0.0)
+    assert resolve(given, info, (10.0, 5.0, 5.0)) == Resolved(0.4, 0, False, 0.0)
 
 
 def test_an_estimated_voxel_size_is_used_and_not_written(tmp_path, monkeypatch):
