@@ -14,6 +14,7 @@ from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.methods import Arithmetic
 from mitoda.models.device import choose_bfloat16, choose_device, describe_device
 from mitoda.models.model import load_model
+from mitoda.models.weights import load_weights, save_weights
 from mitoda.training.domains import Prepared, choose_start, open_domain, prepare
 from mitoda.training.loop import Ended, RoundBegun, Saved, StepsDone, train
 from mitoda.training.painting import HeldBackScore
@@ -186,6 +187,17 @@ def _warnings(name: str, pairs: Pairs, plan: Plan, prepared: Prepared) -> Iterat
             yield Notice(f"pairs of the {name} are {apart:g} nm apart, not {spacing:g} nm", is_warning=True)
 
 
+def _keep_start(ended: Ended, start: Path, folder: RunFolder) -> None:
+    """Make the weights that the run began from its result; those it ended with are kept beside them."""
+    folder.weights.replace(folder.kept_path(ended.step))
+    network, info = load_weights(start)
+    notes = {
+        **info.notes,
+        "kept": f"the result of {folder.path.name} after {ended.step} steps was less credible",
+    }
+    save_weights(folder.weights, network, replace(info, notes=notes))
+
+
 def _finish(
     ended: Ended, plan: Plan, prepared: Prepared, folder: RunFolder, device: torch.device
 ) -> Finished:
@@ -193,6 +205,9 @@ def _finish(
     checks, report = None, None
     if ended.complete:
         checks = check_result(plan, prepared, folder.weights, device)
+        if prepared.start is not None and prepared.painted is None and checks.is_worse:
+            _keep_start(ended, prepared.start, folder)
+            checks = replace(checks, kept_start=True)
     if ended.step > 0:
         report = write_run_report(plan, prepared, folder, ended, device, checks)
     return Finished(ended.step, ended.seconds, ended.complete, folder.weights, checks, report)
