@@ -9,7 +9,7 @@ from mitoda.data.pairs import PseudoLabels, UnlabelledBatch, UnlabelledPairs
 from mitoda.data.probability_volume import CoarseVolume
 from mitoda.data.sampling import read_batch, seeded, warp_batch, warp_pseudo_labels
 from mitoda.methods.losses import IGNORE
-from mitoda.methods.mitoda import ImageBoundary, SelfTraining
+from mitoda.methods.mitoda import ImageBoundary, SelfTraining, SelfTrainingSettings
 from mitoda.volumes import ArrayVolume
 from tests.methods.method_helpers import CPU, TINY, batches, build
 
@@ -62,6 +62,19 @@ def test_the_source_is_left_after_its_rounds():
     resolved = method.settings.resolve(from_weights=True, source_free=True)
     method = SelfTraining(method.network, TINY, resolved, CPU)
     assert all(tuple(method.wants(p)) == (False, True) for p in (0.0, 0.5, 1.0))
+
+
+def test_only_thin_sections_move_boundaries_and_drop_all_that_is_small():
+    """Sections of 5 nm show membranes; those of 40 nm do not, and lose only specks. What is set stays."""
+
+    def resolved(thickness_nm: float, **assignments: str) -> tuple[bool | None, float | None]:
+        settings = SelfTrainingSettings.parse(assignments)
+        settings = settings.resolve(from_weights=True, source_free=False, thickness_nm=thickness_nm)
+        return settings.snap, settings.smallest
+
+    assert resolved(5.0) == (True, 3e6)
+    assert resolved(40.0) == (False, 1e6)
+    assert resolved(40.0, snap="yes", smallest="2e6") == (True, 2e6)
 
 
 def test_the_learning_rate_starts_anew_with_each_round():

@@ -1,12 +1,16 @@
 """One function from a plan to weights, checks and a report: its events, and when an earlier run is replaced."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mitoda.errors import FileError, InputError, MitodaError
 from mitoda.methods.supervised import SourceOnly
+from mitoda.models.weights import load_weights
 from mitoda.training.adapt import Finished, Started, adapt
+from mitoda.training.report import Check, Checks
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings, load_plan
 from mitoda.volumes import write_sections
@@ -93,3 +97,20 @@ def test_a_diverging_run_is_an_error(plan, tmp_path, monkeypatch):
 
 def diverged(*arguments):
     raise MitodaError("training diverged")
+
+
+def test_a_worse_result_leaves_the_start_as_the_runs_weights(plan, tmp_path, monkeypatch):
+    """`weights.safetensors` predicts as the start does, says so, and what the run ended with lies beside it."""
+    start = tmp_path / "start.safetensors"
+    compact_weights(start, pixel=(5.0, 5.0), spacing=50.0)
+    settings = TrainingSettings(steps=2, patch=128, batch_size=1, workers=1, assignments={"rounds": "1"})
+    begun = replace(plan, start=str(start), source_free=True, training=settings)
+    worse = Checks(Check(0.01, 0.5), Check(0.06, 0.9), None)
+    monkeypatch.setattr("mitoda.training.adapt.check_result", lambda *arguments: worse)
+    *_, finished = adapt(begun, tmp_path / "run", device="cpu")
+    assert "adapting did not help" in finished.checks.warnings[0]
+    kept, info = load_weights(finished.weights)
+    for name, tensor in load_weights(start)[0].state_dict().items():
+        assert torch.equal(kept.state_dict()[name], tensor)
+    assert "less credible" in info.notes["kept"]
+    assert list(RunFolder(tmp_path / "run").kept_weights()) == [2]

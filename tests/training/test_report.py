@@ -68,6 +68,23 @@ def test_a_plausible_result_has_no_warning():
     assert Checks(Check(0.05, 0.9), None, 0.06).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("now", "before", "worse"),
+    [
+        (Check(0.05, 0.90), Check(0.06, 0.91), False),
+        (Check(0.03, 0.95), Check(0.06, 0.80), True),  # half of what was found is lost
+        (Check(0.06, 0.80), Check(0.06, 0.85), True),  # the two predictions of a section agree less
+        (Check(0.12, 0.90), Check(0.06, 0.80), False),
+        (Check(0.06, None), Check(0.06, None), False),  # a single section has one prediction
+        (Check(0.03, None), Check(0.06, None), True),
+        (Check(0.01, 0.50), None, False),  # from scratch
+    ],
+)
+def test_a_result_is_worse_if_it_lost_or_contradicts_more_than_its_start(now, before, worse):
+    """Losing two fifths of the foreground, or 0.02 of agreement, is worse."""
+    assert Checks(now, before, 0.06).is_worse == worse
+
+
 @pytest.mark.parametrize(("bias", "share"), [(-50.0, 0.0), (50.0, 1.0)])
 def test_a_collapsed_network_is_found_by_its_share_of_foreground(bias, share, prepared, tmp_path):
     """Weights that predict nothing, or everything, as mitochondrion: the share is that, now and before the run."""
