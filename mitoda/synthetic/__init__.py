@@ -9,6 +9,6 @@ same objects. Coordinates are (section, row, column) nanometres from the centre 
 """
 
 from mitoda.synthetic.preset import SOURCE, TARGET, PhantomDomain
-from mitoda.synthetic.render import draw_phantom
+from mitoda.synthetic.render import draw_instances, draw_phantom
 
-__all__ = ["SOURCE", "TARGET", "PhantomDomain", "draw_phantom"]
+__all__ = ["SOURCE", "TARGET", "PhantomDomain", "draw_instances", "draw_phantom"]

@@ -34,6 +34,8 @@ class PhantomDomain:
     """Nanometres, on average; it varies by a fifth."""
     mitochondria_share: float = 0.08
     """Share of the volume; 0 draws no mitochondria, and other values are met within 0.05 to 0.12 if possible."""
+    touching: bool = False
+    """Whether neighbouring mitochondria of a neurite touch end to end. Otherwise they keep 30 nm apart."""
     texture: float = 0.06
     """Spread of the granular texture of the cytoplasm."""
     texture_size: float = 8.0

@@ -244,12 +244,16 @@ def place_mitochondria(world: World, domain: PhantomDomain, rng: np.random.Gener
             body for cell in visible for body in line_up(world.curves[cell], int(cell), domain, rng)
         ]
         limit = wanted + 0.03 if attempt < 8 else 0.3
-        for index in rng.permutation(len(candidates)):
+        for index in range(len(candidates)) if domain.touching else rng.permutation(len(candidates)):
             if share > wanted * (1 if attempt == 0 else 0.7):
                 return chosen
             body = candidates[index]
             added = sum(count_inside(body, *plane) for plane in planes) / total
-            if added and share + added < limit and not any(overlap(body, other) for other in chosen):
+            if (
+                added
+                and share + added < limit
+                and not any(overlap(body, other, -80 if domain.touching else 30) for other in chosen)
+            ):
                 chosen.append(body)
                 share += added
     return chosen
@@ -264,23 +268,25 @@ def count_inside(body: Body, cell: np.ndarray, border: np.ndarray, points: np.nd
     return int((distance_to(body.curve, points[near][None])[0] < body.radius).sum())
 
 
-def overlap(body: Body, other: Body) -> bool:
-    """Whether two bodies of one cell touch."""
+def overlap(body: Body, other: Body, gap: float) -> bool:
+    """Whether two bodies of one cell are less than `gap` nanometres apart."""
     return body.cell == other.cell and bool(
-        distance_to(body.curve, other.curve[None])[0].min() < body.radius + other.radius + 30
+        distance_to(body.curve, other.curve[None])[0].min() < body.radius + other.radius + gap
     )
 
 
 def line_up(curve: np.ndarray, cell: int, domain: PhantomDomain, rng: np.random.Generator) -> list[Body]:
     """Mitochondria one after the other along a neurite."""
     along = np.arange(len(curve)) * 60.0
-    bodies, start = [], rng.uniform(0, 400)
+    bodies: list[Body] = []
+    start, radius = rng.uniform(0, 400), 0.0
     while start < along[-1]:
         length = rng.uniform(200, 1300)
         stops = np.arange(start, min(start + length, along[-1]), 25.0)
         line = np.stack([np.interp(stops, along, curve[:, axis]) for axis in range(3)], axis=1)
         line = ndimage.gaussian_filter1d(line, 2.0, axis=0, mode="nearest") + rng.normal(0, 25, 3)
-        radius = domain.mitochondrion_radius * np.clip(rng.normal(1, 0.2), 0.6, 1.5)
+        if not (domain.touching and bodies):  # those that touch are equally thick
+            radius = domain.mitochondrion_radius * np.clip(rng.normal(1, 0.2), 0.6, 1.5)
         bodies.append(Body(line, radius, cell, is_mitochondrion=True, crista_angle=rng.uniform(-0.9, 0.9)))
-        start += length + 2 * radius + rng.uniform(50, 500)
+        start += length + 2 * radius + (rng.uniform(-70, -30) if domain.touching else rng.uniform(50, 500))
     return bodies

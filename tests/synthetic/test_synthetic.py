@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from mitoda.errors import InputError
-from mitoda.synthetic import SOURCE, TARGET, PhantomDomain, draw_phantom
+from mitoda.synthetic import SOURCE, TARGET, PhantomDomain, draw_instances, draw_phantom
 
 SHAPE = (6, 192, 256)
 PRESETS = pytest.mark.parametrize("domain", [SOURCE, TARGET], ids=["source", "target"])
@@ -128,3 +128,15 @@ def test_impossible_requests_are_refused():
         PhantomDomain(voxel_size=(50.0, 5.0, 4.0))
     with pytest.raises(InputError, match="planes is 0"):
         replace(SOURCE, planes=0)
+
+
+def test_instances_are_the_labels_one_by_one():
+    """Images and labels are those of `draw_phantom`; mitochondria of one neurite touch only where they may."""
+    shape = (4, 128, 128)
+    image, label = draw_phantom(SOURCE, shape, 3)
+    same, numbers = draw_instances(SOURCE, shape, 3)
+    np.testing.assert_array_equal(image, same)
+    np.testing.assert_array_equal(label > 0, numbers > 0)
+    components, _ = ndimage.label(numbers, np.ones((3, 3, 3)))
+    for component in range(1, components.max() + 1):
+        assert len(np.unique(numbers[components == component])) == 1
