@@ -44,6 +44,38 @@ class SizeLimit(NamedTuple):
         return np.where(is_cut, shown, 1.0) * self.voxels
 
 
+class DisjointSets:
+    """Numbers that are joined into sets (union-find); 0 is a set of its own. The smallest number stands for its set."""
+
+    def __init__(self) -> None:
+        self._parents: list[int] = [0]
+
+    def __len__(self) -> int:
+        return len(self._parents)
+
+    def add(self, count: int) -> int:
+        """Add `count` numbers, each in a set of its own; return the first."""
+        first = len(self._parents)
+        self._parents.extend(range(first, first + count))
+        return first
+
+    def root(self, number: int) -> int:
+        """The number that stands for a number's set."""
+        while self._parents[number] != number:
+            self._parents[number] = self._parents[self._parents[number]]
+            number = self._parents[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        """Make one set of the sets of two numbers."""
+        one, other = sorted((self.root(one), self.root(other)))
+        self._parents[other] = one
+
+    def roots(self) -> np.ndarray:
+        """`root` of every number."""
+        return np.array([self.root(number) for number in range(len(self._parents))])
+
+
 class StreamedComponents:
     """Components of a mask given section by section, joined through sections.
 
@@ -52,10 +84,8 @@ class StreamedComponents:
     """
 
     def __init__(self) -> None:
-        self._parents: list[int] = [0]
+        self._sets = DisjointSets()
         self._sizes: list[int] = [0]
-        self._ends: list[tuple[int, int]] = [(0, 0)]
-        """First and last section."""
         self._first_parts: list[int] = []
         self._previous: np.ndarray | None = None
 
@@ -65,10 +95,8 @@ class StreamedComponents:
         Parts are numbered from 1 through all sections.
         """
         labels, count = ndimage.label(mask, NEIGHBOURS)
-        first, section = len(self._parents), len(self._first_parts)
+        first = self._sets.add(count)
         self._first_parts.append(first)
-        self._ends.extend([(section, section)] * count)
-        self._parents.extend(range(first, first + count))
         self._sizes.extend(np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist())
         parts = np.where(labels > 0, labels + (first - 1), 0)
         if self._previous is not None:
@@ -76,38 +104,27 @@ class StreamedComponents:
             # One number for each pair: numbers of this section begin at `first`.
             touching = np.unique(self._previous[both] * (count + 1) + parts[both] - (first - 1))
             for above, below in zip(*np.divmod(touching, count + 1), strict=True):
-                self._join(int(above), int(below) + first - 1)
+                self._sets.join(int(above), int(below) + first - 1)
         self._previous = parts
         return parts
-
-    def _root(self, part: int) -> int:
-        while self._parents[part] != part:
-            self._parents[part] = self._parents[self._parents[part]]
-            part = self._parents[part]
-        return part
-
-    def _join(self, one: int, other: int) -> None:
-        one, other = self._root(one), self._root(other)
-        if one != other:
-            self._parents[other] = one
-            self._sizes[one] += self._sizes[other]
-            (first, last), (begin, end) = self._ends[one], self._ends[other]
-            self._ends[one] = min(first, begin), max(last, end)
 
     @cached_property
     def component_of_part(self) -> np.ndarray:
         """The number of the component of each part; 0 of background. Ask once all sections were added."""
-        return np.array([self._root(part) for part in range(len(self._parents))])
+        return self._sets.roots()
 
     @cached_property
     def _voxels(self) -> np.ndarray:
         """Voxels of each component, by its number; entries of other numbers have no meaning."""
-        return np.array(self._sizes)
+        return np.bincount(self.component_of_part, self._sizes)
 
     @cached_property
     def _first_and_last(self) -> tuple[np.ndarray, np.ndarray]:
         """Sections of each component, by its number."""
-        first, last = np.array(self._ends).T
+        parts = np.arange(len(self._sets))
+        first = np.maximum(np.searchsorted(self._first_parts, parts, "right") - 1, 0)  # the first part numbers it
+        last = first.copy()
+        np.maximum.at(last, self.component_of_part, first)
         return first, last
 
     def number(self, section: int, mask: np.ndarray) -> np.ndarray:

@@ -36,8 +36,8 @@ from mitoda.volumes.tiff import DAMAGE, quiet_tifffile
 from mitoda.volumes.volume import VoxelSize
 from mitoda.volumes.voxel_size import check_voxel_size
 
-DTYPES = (np.uint8, np.uint16, np.float32)
-"""The types that ImageJ reads."""
+DTYPES = (np.uint8, np.uint16, np.float32, np.uint32)
+"""The types that ImageJ reads, and one for many labels."""
 
 ZLIB_LEVEL = 5
 """The fastest of the dense levels: masks at 356 MB of voxels a second to 1/162 (level 3: 529 to 1/103, 9: 120 to
@@ -73,7 +73,8 @@ class SectionWriter:
     shape : (int, int, int)
         Sections, rows, columns.
     dtype : dtype
-        uint8, uint16 or float32.
+        uint8, uint16 or float32; or uint32, which ImageJ itself does not read: it becomes a BigTIFF, which Fiji opens
+        through Bio-Formats.
     voxel_size : (float, float, float) or None
         Nanometres; None writes none.
     overwrite : bool
@@ -120,7 +121,7 @@ class SectionWriter:
     def _check_arguments(self, identity: str) -> None:
         if self.dtype not in DTYPES:
             raise InputError(
-                f"cannot write {self.dtype}; ImageJ reads uint8, uint16 and float32, so convert first"
+                f"cannot write {self.dtype}; expected uint8, uint16, float32 or uint32, so convert first"
             )
         if self.compression not in ("zlib", "none"):
             raise InputError(f'compression is {self.compression!r}; it must be "zlib" or "none"')
@@ -264,7 +265,9 @@ def open_new(path: Path) -> BinaryIO:
 
 
 def needs_bigtiff(shape: tuple[int, int, int], dtype: np.dtype) -> bool:
-    """Whether a stack may outgrow 32-bit offsets: its voxels, 0.1 % for zlib at worst, 4 KiB a page."""
+    """Whether a stack may outgrow 32-bit offsets (its voxels, 0.1 % for zlib at worst, 4 KiB a page), or is uint32."""
+    if dtype == np.uint32:
+        return True
     voxel_bytes = shape[0] * shape[1] * shape[2] * dtype.itemsize
     return voxel_bytes + voxel_bytes // 1000 + 4096 * shape[0] > CLASSIC_LIMIT
 
