@@ -1,6 +1,6 @@
 """Pictures: masks over sections, loss curves, bars of scores, and the HTML report of a run."""
 
-from mitoda.plotting.curves import Bar, bar_figure, curve_figure
+from mitoda.plotting.curves import Bar, bar_figure, curve_figure, histogram_figure
 from mitoda.plotting.html import write_report
 from mitoda.plotting.overlays import (
     BOTH,
@@ -22,6 +22,7 @@ __all__ = [
     "bar_figure",
     "curve_figure",
     "grid_figure",
+    "histogram_figure",
     "overlay",
     "stretch",
     "write_png",

@@ -1,4 +1,4 @@
-"""Figures: losses over steps, and bars of one score per method."""
+"""Figures: losses over steps, bars of one score per method, and histograms."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -53,6 +53,30 @@ def curve_figure(records: Sequence[Mapping[str, float]]) -> "Figure":
         axes.text(0.5, 0.5, "no losses in the log", transform=axes.transAxes, ha="center")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
+    return figure
+
+
+def histogram_figure(columns: Mapping[str, Sequence[float]]) -> "Figure":
+    """Draw a histogram of each column, four in a row, with its median."""
+    from matplotlib.figure import Figure
+
+    if not columns:
+        raise InputError("there are no columns to draw; expected one or more")
+    across = min(len(columns), 4)
+    down = math.ceil(len(columns) / across)
+    figure = Figure(figsize=(2.9 * across, 2.5 * down), dpi=120, layout="constrained")
+    for index, (name, values) in enumerate(columns.items()):
+        axes = figure.add_subplot(down, across, index + 1)
+        axes.set_title(name, fontsize="small", loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize="small")
+        if not len(values):
+            axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center")
+            continue
+        axes.hist(values, bins=min(30, max(5, round(len(values) ** 0.5))), color=COLOURS[0])
+        median = float(np.median(values))
+        axes.axvline(median, color=COLOURS[1])
+        axes.set_xlabel(f"median {median:.3g} of {len(values)}", fontsize="small")
     return figure
 
 
