@@ -7,11 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mitoda.evaluation.measuring import measure
     from mitoda.evaluation.scoring import score
     from mitoda.inference.segment import segment
     from mitoda.inference.settings import SegmentSettings
     from mitoda.inference.streaming import predict
     from mitoda.models.model import Model, load_model
+    from mitoda.postprocessing.instances import instances
     from mitoda.training.adapt import adapt
     from mitoda.training.settings import Plan, TrainingSettings
     from mitoda.volumes.opening import open_labels, open_volume
@@ -24,7 +26,9 @@ __all__ = [
     "SegmentSettings",
     "TrainingSettings",
     "adapt",
+    "instances",
     "load_model",
+    "measure",
     "open_labels",
     "open_volume",
     "predict",
@@ -38,7 +42,9 @@ _MODULES = {
     "SegmentSettings": "mitoda.inference.settings",
     "TrainingSettings": "mitoda.training.settings",
     "adapt": "mitoda.training.adapt",
+    "instances": "mitoda.postprocessing.instances",
     "load_model": "mitoda.models.model",
+    "measure": "mitoda.evaluation.measuring",
     "open_labels": "mitoda.volumes.opening",
     "open_volume": "mitoda.volumes.opening",
     "predict": "mitoda.inference.streaming",

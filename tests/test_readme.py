@@ -14,7 +14,14 @@ from mitoda.synthetic import TARGET, draw_phantom
 from mitoda.volumes import open_labels, write_sections
 
 ROOT = Path(__file__).parent.parent
-READMES = ["README.md", "weights/README.md", "tests/benchmarks/README.md", "mitoda/methods/README.md"]
+READMES = [
+    "README.md",
+    "weights/README.md",
+    "tests/benchmarks/README.md",
+    "mitoda/methods/README.md",
+    "mitoda/postprocessing/README.md",
+    "mitoda/evaluation/README.md",
+]
 
 
 def commands() -> list[str]:

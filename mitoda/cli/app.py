@@ -9,6 +9,8 @@ from mitoda.cli.adapt import adapt
 from mitoda.cli.bench import bench
 from mitoda.cli.demo import demo
 from mitoda.cli.fetch import fetch
+from mitoda.cli.instances import instances
+from mitoda.cli.measure import measure
 from mitoda.cli.score import score
 from mitoda.cli.segment import segment
 from mitoda.cli.show import inspect, weights
@@ -39,5 +41,5 @@ def _common(
     pass
 
 
-for command in (demo, fetch, adapt, suggest, segment, score, bench, inspect, weights):
+for command in (demo, fetch, adapt, suggest, segment, instances, measure, score, bench, inspect, weights):
     app.command()(command)

@@ -3,11 +3,11 @@
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, Group
@@ -50,6 +50,16 @@ class Ticker:
             return False
         self._last = now
         return True
+
+
+def counting(description: str, quiet: bool = False) -> Callable[..., Iterable[Any]]:
+    """A bar on a terminal for what goes through an iterable of known length; elsewhere nothing."""
+    from functools import partial
+
+    from rich.progress import track
+
+    hidden = quiet or not stderr.is_terminal
+    return partial(track, description=description, console=stderr, transient=True, disable=hidden)
 
 
 class StopRequest:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mitoda.cli.display import say, stderr, stdout, warn
+from mitoda.cli.display import counting, say, stdout, warn
 from mitoda.cli.options import DestOption
 
 if TYPE_CHECKING:
+    from mitoda.evaluation.instance_scores import InstanceScore
     from mitoda.evaluation.scoring import VolumeScore
 
 
@@ -19,6 +20,12 @@ def score(
     labels: Annotated[
         str, typer.Argument(help="Labels, non-zero is mitochondrion: a path, or a fetched data set.")
     ],
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances", help="Compare mitochondria one by one; both files hold instance numbers."
+        ),
+    ] = False,
     threshold: Annotated[float, typer.Option(help="Threshold of a probability map.")] = 0.5,
     kind: Annotated[
         Literal["auto", "mask", "probability"], typer.Option(help="What the prediction is.")
@@ -33,13 +40,11 @@ def score(
 ) -> None:
     """Compare a prediction with labels: AP, F1, MCC and IoU per section, their mean, and pooled."""
     import json
-    from functools import partial
-
-    from rich.progress import track
 
     from mitoda.datasets import is_dataset_spec, resolve
     from mitoda.errors import FileError
     from mitoda.evaluation import scoring
+    from mitoda.evaluation.instance_scores import score_instances
     from mitoda.volumes.files import check_output
 
     split = resolve(labels, dest) if is_dataset_spec(labels) else None
@@ -49,6 +54,18 @@ def score(
     ignored = ignore if ignore or split is None else split.ignore
     if csv is not None:
         check_output(csv, [Path(prediction), label_path, *([ignored] if ignored else [])], overwrite=True)
+    if instances:
+        if csv is not None:
+            raise typer.BadParameter("instances have no scores per section; leave it out", param_hint="--csv")
+        matched = score_instances(
+            prediction,
+            label_path,
+            ignore=ignored,
+            ignore_value=ignore_value,
+            progress=counting("scoring", quiet),
+        )
+        typer.echo(json.dumps(matched.to_dict())) if as_json else print_instance_scores(matched)
+        return
     result = scoring.score(
         prediction,
         label_path,
@@ -57,13 +74,7 @@ def score(
         ignore=ignored,
         ignore_value=ignore_value,
         workers=workers,
-        progress=partial(
-            track,
-            description="scoring",
-            console=stderr,
-            transient=True,
-            disable=quiet or not stderr.is_terminal,
-        ),
+        progress=counting("scoring", quiet),
     )
     for note in result.notes:
         warn(note)
@@ -74,6 +85,32 @@ def score(
         typer.echo(json.dumps(result.to_dict()))
     else:
         print_scores(result)
+
+
+def print_instance_scores(result: "InstanceScore") -> None:
+    """Print the table of scores by IoU, and the numbers of mitochondria."""
+    from rich.table import Table
+
+    names = {
+        "average_precision": "AP",
+        "panoptic_quality": "PQ",
+        "f1": "F1",
+        "precision": "precision",
+        "recall": "recall",
+    }
+    table = Table("IoU from", title="mitochondria one by one")
+    for title in (*names.values(), "found", "false", "missed"):
+        table.add_column(title, justify="right")
+    for one in result.matched:
+        values = (getattr(one, name) for name in names)
+        scores = ("–" if value != value else f"{value:.4f}" for value in values)
+        table.add_row(f"{one.iou:g}", *scores, *map(str, (one.tp, one.fp, one.fn)))
+    stdout.print(table)
+    stdout.print(
+        f"mitochondria: {result.predicted} predicted, {result.labelled} labelled; {result.splits} labelled ones are "
+        f"split, {result.merges} predicted ones merge several",
+        markup=False,
+    )
 
 
 def print_scores(result: "VolumeScore") -> None:

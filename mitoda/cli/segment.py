@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mitoda.cli.display import Ticker, duration, say, stderr, warn
+from mitoda.cli.instances import instances_summary
 from mitoda.cli.options import (
     COMPUTING,
     VOLUMES,
@@ -36,6 +37,12 @@ FILES, STACK, MASK, SPEED = "Files", VOLUMES, "Mask", COMPUTING
 OutputOption = Annotated[Path, option(FILES, "-o", "--output", help="Mask to write (.tif).")]
 ProbabilityOption = Annotated[
     Path | None, option(FILES, help="Also write the probability map (.tif, uint8, × 255).")
+]
+InstancesOption = Annotated[
+    Path | None, option(FILES, help="Also write labels, one number for each mitochondrion (.tif).")
+]
+NoSplitOption = Annotated[
+    bool, option(FILES, "--no-split", help="Number connected components; do not split what touches.")
 ]
 MaskValueOption = Annotated[int, option(FILES, help="Value of foreground in the mask.")]
 OverwriteOption = Annotated[bool, option(FILES, "--overwrite", help="Replace existing files.")]
@@ -103,6 +110,8 @@ def segment(
     output: OutputOption,
     weights: WeightsOption = "default",
     probability: ProbabilityOption = None,
+    instances: InstancesOption = None,
+    no_split: NoSplitOption = False,
     mask_value: MaskValueOption = SegmentSettings.mask_value,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
@@ -133,6 +142,8 @@ def segment(
     settings = SegmentSettings(
         output=output,
         probability=probability,
+        instances=instances,
+        split=not no_split,
         mask_value=mask_value,
         overwrite=overwrite,
         resume=resume,
@@ -193,6 +204,8 @@ def draw_segmentation(
                 warn(event.text)
             elif isinstance(event, core.AlreadyComplete):
                 tell(f"{event.output} is complete already")
+            elif isinstance(event, core.Numbered):
+                tell(instances_summary(event.output, event.count, event.components))
             elif isinstance(event, core.Segmented):
                 for warning in event.warnings:
                     warn(warning)

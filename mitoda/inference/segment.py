@@ -21,8 +21,9 @@ from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, r
 from mitoda.inference.streaming import known_voxel_size, predict
 from mitoda.inference.voxel_size import VoxelSizeFound, search_voxel_size
 from mitoda.models.model import Model
+from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
-from mitoda.volumes import SectionWriter, Volume, open_volume, read_partial
+from mitoda.volumes import SectionWriter, Volume, open_labels, open_volume, read_partial, write_sections
 from mitoda.volumes.files import partial_path
 from mitoda.volumes.writer import previous_path, was_written_by
 
@@ -59,6 +60,16 @@ class AlreadyComplete:
 
 
 @dataclass(frozen=True)
+class Numbered:
+    """The mitochondria of the mask are numbered, and the labels written."""
+
+    output: Path
+    count: int
+    components: int
+    """Connected components of the mask, before touching mitochondria were split."""
+
+
+@dataclass(frozen=True)
 class Segmented:
     """The whole volume is segmented and written."""
 
@@ -71,11 +82,11 @@ class Segmented:
     warnings: tuple[str, ...]
 
 
-Event = VoxelSizeFound | Resolved | SectionDone | Notice | AlreadyComplete | Segmented
+Event = VoxelSizeFound | Resolved | SectionDone | Notice | AlreadyComplete | Numbered | Segmented
 
 
 def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generator[Event, None, None]:
-    """Segment a volume into files, and yield events; the last is `Segmented` or `AlreadyComplete`.
+    """Segment a volume into files, and yield events; the last is `Segmented`, or `AlreadyComplete` before `Numbered`.
 
     Files appear under their names only when complete. An interrupted run leaves what it has in `.partial` files, and
     continues from them with `settings.resume`.
@@ -118,10 +129,12 @@ def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generato
     if job.is_complete:
         job.first_pass.unlink(missing_ok=True) if resolved.two_passes else None
         yield AlreadyComplete(Path(settings.output))
+        yield from job.number()
         return
     job.check_leftovers()
     yield from job.predict()
     left = job.finalize() if resolved.two_passes else job.foreground
+    yield from job.number()
     voxels = float(np.prod(volume.shape))
     yield Segmented(
         sections=volume.shape[0],
@@ -229,6 +242,7 @@ class _Job:
                 f"{self.output.stem}.unfiltered-{self.identity}{self.output.suffix}"
             )
             self.final_identity = fingerprint([self.identity, resolved.min_size])
+        self.labels_identity = fingerprint([self.final_identity, settings.split, bool(maps)])
         self.files = [self.first_pass, *maps]
         """Files that the first pass writes."""
 
@@ -248,6 +262,13 @@ class _Job:
         for path in self.settings.paths:
             if path.exists() and not (path in self.files and self._is_done(path)):
                 raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
+        labels = self.settings.instances
+        if (
+            labels is not None
+            and Path(labels).exists()
+            and not self._is_done(Path(labels), self.labels_identity)
+        ):
+            raise FileError(f"{labels} exists; give another name, or --overwrite to replace it")
         if not self.two_passes:
             return
         partial = partial_path(self.output)
@@ -352,3 +373,29 @@ class _Job:
                 future.result()
         self.first_pass.unlink()
         return left
+
+    def number(self) -> Iterator[Numbered]:
+        """Write the labels, where wanted, from the mask that is written, and the probability map if there is one."""
+        if self.settings.instances is None:
+            return
+        output = Path(self.settings.instances)
+        if self._is_done(output, self.labels_identity):
+            return
+        if self.settings.resume:
+            partial_path(output).unlink(missing_ok=True)
+        found = instances(
+            open_labels(self.output),
+            probability=self.settings.probability,
+            split=self.settings.split,
+            voxel_size=known_voxel_size(self.volume),
+        )
+        write_sections(
+            output,
+            found,
+            found.shape,
+            found.dtype,
+            self.calibration,
+            overwrite=self.settings.overwrite,
+            identity=self.labels_identity,
+        )
+        yield Numbered(output, found.count, found.components)

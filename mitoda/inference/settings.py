@@ -77,6 +77,10 @@ class SegmentSettings(MaskSettings):
     """Mask, .tif."""
     probability: Path | str | None = None
     """Probability map, .tif, uint8, × 255; None writes none."""
+    instances: Path | str | None = None
+    """Labels, one number for each mitochondrion, .tif; None writes none."""
+    split: bool = True
+    """Split touching mitochondria in the labels; False numbers connected components."""
     mask_value: int = 255
     """Value of foreground in the mask."""
     overwrite: bool = False
@@ -88,8 +92,11 @@ class SegmentSettings(MaskSettings):
         super().__post_init__()
         if not 1 <= self.mask_value <= 255:
             raise InputError(f"mask_value must be from 1 to 255; got {self.mask_value}")
-        if self.probability is not None and Path(self.probability).resolve() == Path(self.output).resolve():
-            raise InputError(f"mask and probability map cannot both be written to {self.output}")
+        named = [Path(path).resolve() for path in (*self.paths, self.instances) if path is not None]
+        if len(set(named)) < len(named):
+            raise InputError(
+                f"mask, probability map and labels cannot share a file; got {', '.join(map(str, named))}"
+            )
 
     @property
     def paths(self) -> list[Path]:
@@ -105,7 +112,7 @@ class SegmentSettings(MaskSettings):
             If a name does not end in .tif or .tiff, or as `check_output` raises it.
         """
         inputs = list(inputs)
-        for path in self.paths:
+        for path in [*self.paths, *([Path(self.instances)] if self.instances is not None else [])]:
             if path.suffix.lower() not in (".tif", ".tiff"):
                 raise InputError(f"{path} must end in .tif or .tiff; mitoda writes TIFF")
             check_output(path, inputs, self.overwrite or self.resume)

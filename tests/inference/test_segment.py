@@ -1,14 +1,17 @@
 """From a volume to files: what is in them, what is refused, and interrupted runs that go on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tifffile
 import torch
 from scipy import ndimage
 
 from mitoda.errors import FileError, InputError
 from mitoda.inference import segment as segmentation
 from mitoda.inference.checks import contrast_looks_inverted
-from mitoda.inference.segment import AlreadyComplete, SectionDone, Segmented, predict_masks, segment
+from mitoda.inference.segment import AlreadyComplete, Numbered, SectionDone, Segmented, predict_masks, segment
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
 from mitoda.inference.streaming import predict
 from mitoda.inference.voxel_size import VoxelSizeFound
@@ -432,3 +435,19 @@ def test_masks_read_back_as_labels(tmp_path):
     run(volume_of(), tmp_path)
     labels = open_labels(tmp_path / "mask.tif")
     assert set(np.unique(labels.read(3))) <= {0, 1}
+
+
+def test_instances_are_those_of_the_mask_that_is_written(tmp_path):
+    """The labels cover the mask, a resumed run keeps them, and a file in the way is refused before any work."""
+    volume = volume_of()
+    settings = SegmentSettings(threshold=0.5, output=tmp_path / "mask.tif", instances=tmp_path / "labels.tif")
+    events = list(segment(volume, local(), settings))
+    (numbered,) = [event for event in events if isinstance(event, Numbered)]
+    mask, labels = (tifffile.imread(tmp_path / name) for name in ("mask.tif", "labels.tif"))
+    np.testing.assert_array_equal(labels > 0, mask > 0)
+    assert numbered.count == labels.max() > 0
+    again = list(segment(volume, local(), replace(settings, resume=True)))
+    assert isinstance(again[-1], AlreadyComplete)
+    (tmp_path / "mask.tif").unlink()
+    with pytest.raises(FileError, match=r"labels\.tif exists"):
+        next(segment(volume, local(), settings))
