@@ -94,9 +94,7 @@ class SegmentSettings(MaskSettings):
             raise InputError(f"mask_value must be from 1 to 255; got {self.mask_value}")
         named = [Path(path).resolve() for path in (*self.paths, self.instances) if path is not None]
         if len(set(named)) < len(named):
-            raise InputError(
-                f"mask, probability map and labels cannot share a file; got {', '.join(map(str, named))}"
-            )
+            raise InputError(f"mask, probability map and labels cannot both be written to {named[-1]}")
 
     @property
     def paths(self) -> list[Path]:

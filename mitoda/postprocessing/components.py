@@ -116,13 +116,15 @@ class StreamedComponents:
     @cached_property
     def _voxels(self) -> np.ndarray:
         """Voxels of each component, by its number; entries of other numbers have no meaning."""
-        return np.bincount(self.component_of_part, self._sizes)
+        return np.bincount(self.component_of_part, self._sizes, len(self._sets))
 
     @cached_property
     def _first_and_last(self) -> tuple[np.ndarray, np.ndarray]:
         """Sections of each component, by its number."""
         parts = np.arange(len(self._sets))
-        first = np.maximum(np.searchsorted(self._first_parts, parts, "right") - 1, 0)  # the first part numbers it
+        first = np.maximum(
+            np.searchsorted(self._first_parts, parts, "right") - 1, 0
+        )  # the first part numbers it
         last = first.copy()
         np.maximum.at(last, self.component_of_part, first)
         return first, last
