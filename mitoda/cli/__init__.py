@@ -4,14 +4,13 @@ One function turns what a person can act on into one line on standard error and 
 """
 
 import ctypes
-import errno
 import io
 import sys
 
 from mitoda.cli.app import app
-from mitoda.errors import MitodaError, is_out_of_memory
+from mitoda.cli.display import explain
 
-__all__ = ["app", "main"]
+__all__ = ["app", "explain", "main"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`; see its manual page."""
@@ -28,34 +27,6 @@ def main() -> None:
         if message is None:  # a defect of ours: the traceback is what helps
             raise
         sys.exit(f"mitoda: {message}")
-
-
-def explain(error: Exception) -> str | None:
-    """Say in one line what went wrong, or return None where only a traceback can tell.
-
-    Examples
-    --------
-    >>> explain(MitodaError("the stack\\nis broken"))
-    'the stack is broken'
-    >>> explain(PermissionError(13, "Permission denied", "mask.tif"))
-    'mask.tif: Permission denied'
-    >>> explain(ZeroDivisionError()) is None
-    True
-    """
-    if isinstance(error, MitodaError):
-        return " ".join(str(error).split("\n"))
-    if is_out_of_memory(error):
-        first = (str(error).splitlines() or [""])[0]
-        return (
-            "out of memory; segment with smaller tiles (--tile 512 512), train with a smaller --patch or "
-            f"--batch-size, or give --device cpu ({first or type(error).__name__})"
-        )
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"{where}the disk is full; free some space and continue with --resume"
-        return f"{where}{error.strerror or error}"
-    return None
 
 
 def replace_unprintable() -> None:

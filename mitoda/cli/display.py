@@ -1,5 +1,6 @@
-"""What the commands share in drawing: where messages go, progress of a training, Ctrl-C."""
+"""What the commands share in drawing: where messages go, errors in one line, progress of a training, Ctrl-C."""
 
+import errno
 import shlex
 import signal
 import time
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console, Group
 from rich.markup import escape
+
+from mitoda.errors import MitodaError, is_out_of_memory
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,6 +37,34 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """A line that a person should not overlook."""
     stderr.print(f"[yellow]warning:[/yellow] {escape(message)}")
+
+
+def explain(error: Exception) -> str | None:
+    """Say in one line what went wrong, or return None where only a traceback can tell.
+
+    Examples
+    --------
+    >>> explain(MitodaError("the stack\\nis broken"))
+    'the stack is broken'
+    >>> explain(PermissionError(13, "Permission denied", "mask.tif"))
+    'mask.tif: Permission denied'
+    >>> explain(ZeroDivisionError()) is None
+    True
+    """
+    if isinstance(error, MitodaError):
+        return " ".join(str(error).split("\n"))
+    if is_out_of_memory(error):
+        first = (str(error).splitlines() or [""])[0]
+        return (
+            "out of memory; segment with smaller tiles (--tile 512 512), train with a smaller --patch or "
+            f"--batch-size, or give --device cpu ({first or type(error).__name__})"
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{where}the disk is full; free some space and continue with --resume"
+        return f"{where}{error.strerror or error}"
+    return None
 
 
 class Ticker:

@@ -1,6 +1,7 @@
 """`mitoda segment`."""
 
 from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,14 +18,17 @@ from mitoda.cli.options import (
     PrecisionOption,
     voxel_size_option,
 )
-from mitoda.cli.show import InputArgument, open_input
+from mitoda.cli.show import open_input
+from mitoda.cli.stacks import Job, plan_jobs, run_jobs
 from mitoda.inference.settings import MaskSettings, SegmentSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from mitoda.inference.segment import Event, Segmented
     from mitoda.inference.settings import Resolved
+    from mitoda.models.model import Model
+    from mitoda.volumes import Volume
 
 
 def option(panel: str, *names: str, **how: Any) -> Any:
@@ -34,12 +38,31 @@ def option(panel: str, *names: str, **how: Any) -> Any:
 
 FILES, STACK, MASK, SPEED = "Files", VOLUMES, "Mask", COMPUTING
 
-OutputOption = Annotated[Path, option(FILES, "-o", "--output", help="Mask to write (.tif).")]
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...", help="TIFFs, folders of sections, images, patterns, or fetched data sets."
+    ),
+]
+OutputOption = Annotated[Path | None, option(FILES, "-o", "--output", help="Mask to write (.tif).")]
+OutputFolderOption = Annotated[
+    Path | None,
+    option(FILES, help="Folder for the masks of several stacks, each named after its stack."),
+]
 ProbabilityOption = Annotated[
-    Path | None, option(FILES, help="Also write the probability map (.tif, uint8, × 255).")
+    Path | None,
+    option(FILES, help="Also write the probability map (.tif, uint8, × 255); a folder with --output-folder."),
+]
+ReportOption = Annotated[
+    Path | None,
+    option(FILES, help="Also write a page to look at the result (.html); a folder with --output-folder."),
 ]
 InstancesOption = Annotated[
-    Path | None, option(FILES, help="Also write labels, one number for each mitochondrion (.tif).")
+    Path | None,
+    option(
+        FILES,
+        help="Also write labels, one number for each mitochondrion (.tif); a folder with --output-folder.",
+    ),
 ]
 NoSplitOption = Annotated[
     bool, option(FILES, "--no-split", help="Number connected components; do not split what touches.")
@@ -106,12 +129,14 @@ QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print warnings
 
 
 def segment(
-    volume: InputArgument,
-    output: OutputOption,
+    inputs: InputsArgument,
+    output: OutputOption = None,
+    output_folder: OutputFolderOption = None,
     weights: WeightsOption = "default",
     probability: ProbabilityOption = None,
     instances: InstancesOption = None,
     no_split: NoSplitOption = False,
+    report: ReportOption = None,
     mask_value: MaskValueOption = SegmentSettings.mask_value,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
@@ -133,16 +158,12 @@ def segment(
     dest: DestOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the mask of the mitochondria in a stack."""
-    from mitoda.inference.segment import segment as run
-    from mitoda.models.device import describe_device
-    from mitoda.models.model import load_model
+    """Write the masks of the mitochondria in one or more stacks."""
     from mitoda.models.weights import find_weights
+    from mitoda.plotting.html import check_page
 
-    settings = SegmentSettings(
-        output=output,
-        probability=probability,
-        instances=instances,
+    make = partial(
+        SegmentSettings,
         split=not no_split,
         mask_value=mask_value,
         overwrite=overwrite,
@@ -158,20 +179,63 @@ def segment(
         batch_size=batch_size,
         compiled=compiled,
     )
-    stack = open_input(volume, voxel_size, axes, invert, dest)
-    settings.check_paths([Path(stack.name), find_weights(weights)])
-    model = load_model(weights, device, precision)
-    try:
-        draw_segmentation(run(stack, model, settings), settings, describe_device(model.device), quiet)
-    except KeyboardInterrupt:
-        say(f"interrupted; what is done is kept beside {output}. Continue with the same command and --resume")
-        raise typer.Exit(1) from None
+    jobs = plan_jobs(inputs, output, output_folder, probability, instances, report)
+    settings = {
+        job: make(output=job.output, probability=job.probability, instances=job.instances) for job in jobs
+    }
+    load = _model_loader(weights, device, precision)
+    if len(jobs) > 1:
+        load()  # weights that cannot be read fail once, not for every stack
+
+    def work(job: Job) -> str:
+        stack = open_input(job.source, voxel_size, axes, invert, dest)
+        sources = [Path(stack.name), find_weights(weights)]
+        settings[job].check_paths(sources)
+        if job.report is not None:
+            check_page(job.report, sources, overwrite or resume)
+        try:
+            return _segment(stack, load(), settings[job], job.report, quiet)
+        except KeyboardInterrupt:
+            say(
+                f"interrupted; what is done is kept beside {job.output}. Continue with the same command and --resume"
+            )
+            raise typer.Exit(1) from None
+
+    run_jobs(jobs, work)
+
+
+def _model_loader(weights: str, device: str, precision: str) -> "Callable[[], Model]":
+    """Return a function that loads the model when it is first called."""
+    from mitoda.models.model import load_model
+
+    return cache(partial(load_model, weights, device, precision))
+
+
+def _segment(
+    stack: "Volume", model: "Model", settings: SegmentSettings, report: Path | None, quiet: bool
+) -> str:
+    """Segment one stack, write its page, and return the result in a few words."""
+    from mitoda.inference.report import write_segmentation_report
+    from mitoda.inference.segment import Segmented
+    from mitoda.inference.segment import segment as run
+    from mitoda.models.device import describe_device
+
+    events = draw_segmentation(run(stack, model, settings), settings, describe_device(model.device), quiet)
+    if report is not None:
+        write_segmentation_report(report, stack, model, settings, events)
+        if not quiet:
+            say(f"wrote {report}")
+    done = events[-1]
+    if not isinstance(done, Segmented):
+        return "complete already"
+    warnings = f", {len(done.warnings)} warnings" if done.warnings else ""
+    return f"{done.foreground:.2%} foreground, {done.sections} sections, {duration(done.seconds)}{warnings}"
 
 
 def draw_segmentation(
     events: "Generator[Event, None, None]", settings: SegmentSettings, device: str, quiet: bool = False
-) -> None:
-    """Draw events: a bar on a terminal, a plain line now and then elsewhere."""
+) -> "list[Event]":
+    """Draw events: a bar on a terminal, a plain line now and then elsewhere. Return them without those of sections."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mitoda.inference import segment as core
@@ -183,12 +247,15 @@ def draw_segmentation(
             say(message)
 
     ticker, resumed = Ticker(), False
+    seen: list[Event] = []
     columns = (TextColumn("sections"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = quiet or not stderr.is_terminal
     # closed before a message says what is on disk
     with closing(events), Progress(*columns, console=stderr, transient=True, disable=hidden) as progress:
         task = progress.add_task("segment", total=None)
         for event in events:
+            if not isinstance(event, core.SectionDone):
+                seen.append(event)
             if isinstance(event, VoxelSizeFound):
                 tell(event.sentence)
             elif isinstance(event, Resolved):
@@ -210,6 +277,7 @@ def draw_segmentation(
                 for warning in event.warnings:
                     warn(warning)
                 tell(_summary(event, settings, device))
+    return seen
 
 
 def _defaults(resolved: "Resolved", settings: SegmentSettings) -> str:

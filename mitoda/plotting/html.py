@@ -1,79 +1,128 @@
-"""The report of a run: one HTML page that refers to no other file, so it can be mailed or opened on a file server."""
+"""HTML pages that refer to no other file, so they can be mailed or opened on a file server.
+
+Their markup, styles and scripts are in the folder `pages`. `write_report` writes the report of a training or of a
+segmentation; `write_page` fills any of them.
+"""
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitoda.plotting.curves import curve_figure
-from mitoda.plotting.overlays import BOTH, FIRST_ONLY, PREDICTED, SECOND_ONLY, as_png, write_png
-from mitoda.volumes.files import atomic_write
+from mitoda.errors import InputError
+from mitoda.plotting.overlays import as_png
+from mitoda.volumes.files import atomic_write, check_output
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h2 { font-size: 1.15rem; margin-top: 2rem; border-bottom: 1px solid #ddd; }
-td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-th, figcaption { color: #555; }
-img { max-width: 100%; height: auto; }
-figure { margin: 0; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem; }
-.key span { margin-right: 1.2rem; }
-"""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_report(
-    folder: Path,
+    path: Path,
     title: str,
-    notes: Sequence[str],
-    tables: Mapping[str, Mapping[str, object]],
-    records: Sequence[Mapping[str, float]] = (),
+    *,
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    view: Mapping[str, object] | None = None,
+    figures: Sequence[tuple[str, str]] = (),
+    facts: Mapping[str, object] = MappingProxyType({}),
+    losses: "Figure | None" = None,
     pictures: Sequence[tuple[str, np.ndarray]] = (),
-    compared: tuple[str, str, str] | None = None,
-) -> Path:
-    """Write `report.html` into an existing folder, and `curves.png` beside it; return the path of the page.
+    tables: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+) -> None:
+    """Write a report: warnings, sections behind a slider beside figures and facts, then losses, pictures and tables.
 
     Parameters
     ----------
-    notes : sequence of str
-        Paragraphs under the title.
+    path : Path
+        Replaced if it exists.
+    notes, warnings : sequence of str
+    view : mapping, optional
+        As `view_sections` returns it; without it there are no sections, figures and facts.
+    figures : sequence of (value, meaning)
+        Shown large.
+    facts : mapping of name to value
+    losses : Figure, optional
+    pictures : sequence of (caption, overlay)
     tables : mapping
         Heading to a table of name and value. The entries of an inner mapping are shown as `outer.inner`.
-    records : sequence of mappings
-        For `curve_figure`; without any there are no curves.
-    pictures : sequence of (caption, overlay)
-    compared : (str, str, str), optional
-        What the colours for both masks, the first only and the second only mean; None where each picture has one mask.
     """
-    parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(note)}</p>" for note in notes)]
-    if records:
-        curves = curve_figure(records)
-        write_png(curves, folder / "curves.png")
-        parts.append(f"<h2>Losses</h2>{_figure('', as_png(curves))}")
+    more = ""
+    if losses is not None:
+        more += _card("Losses", _figure("", as_png(losses)))
     if pictures:
-        key = [(PREDICTED, "predicted")]
-        if compared is not None:
-            key = list(zip((BOTH, FIRST_ONLY, SECOND_ONLY), compared, strict=True))
-        spans = (f'<span><b style="color:rgb{colour}">■</b> {meaning}</span>' for colour, meaning in key)
         shown = "".join(_figure(caption, as_png(picture)) for caption, picture in pictures)
-        parts.append(
-            f'<h2>Pictures</h2><p class="key">{"".join(spans)}</p><div class="pictures">{shown}</div>'
+        more += _card("Painted places", f'<div class="pictures">{shown}</div>')
+    if tables:
+        sections = "".join(
+            f"<section><h2>{html.escape(heading)}</h2>{_table(rows)}</section>"
+            for heading, rows in tables.items()
         )
-    for heading, rows in tables.items():
-        cells = (
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in _flatten(rows).items()
-        )
-        parts.append(f"<h2>{html.escape(heading)}</h2><table>{''.join(cells)}</table>")
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body>{chr(10).join(parts)}</body></html>\n"
+        more += f'<div class="card more tables">{sections}</div>'
+    head = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+    if warnings:
+        items = "".join(f"<li>{html.escape(warning)}</li>" for warning in warnings)
+        head += f'<div class="card warnings"><h2>Check this first</h2><ul>{items}</ul></div>'
+    data = None if view is None else {**view, "figures": figures}
+    write_page(path, "report", title, data, notes=head, facts=_table(facts), more=more)
+
+
+def _card(heading: str, content: str) -> str:
+    return f'<div class="card more"><h2>{heading}</h2>{content}</div>'
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    cells = (
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in _flatten(rows).items()
     )
-    path = folder / "report.html"
+    return f"<table>{''.join(cells)}</table>"
+
+
+def check_page(path: Path, inputs: Iterable[Path], overwrite: bool) -> None:
+    """Refuse a page that cannot be written; see `check_output`.
+
+    Raises
+    ------
+    InputError, FileError
+        If its name does not end in .html, or as `check_output` raises it.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{path} must end in .html; it is a page to open in a browser")
+    check_output(path, inputs, overwrite)
+
+
+def write_page(path: Path, name: str, title: str, data: object, **parts: str) -> None:
+    """Write `pages/NAME.html` with its style, a title, data for its script, and parts in HTML by name.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    name, title : str
+    data : object
+        Anything that JSON can hold.
+    """
+    pages = Path(__file__).with_name("pages")
+    values = {
+        **parts,
+        "base": (pages / "base.css").read_text(encoding="utf-8"),
+        "title": html.escape(title),
+        # no text in the data can close the script element
+        "data": json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace(
+            "<", "\\u003c"
+        ),
+    }
+    page = (pages / f"{name}.html").read_text(encoding="utf-8")
+    filled = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], page)
     with atomic_write(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    return path
+        partial.write_text(filled, encoding="utf-8", errors="backslashreplace")
 
 
 def _figure(caption: str, png: bytes) -> str:

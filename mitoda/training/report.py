@@ -17,6 +17,7 @@ from mitoda.inference.self_consistency import (
 from mitoda.inference.streaming import predict_section
 from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
+from mitoda.plotting.section_view import evenly_spaced, view_sections
 from mitoda.training.domains import Prepared
 from mitoda.training.loop import Ended
 from mitoda.training.run_folder import RunFolder
@@ -30,12 +31,10 @@ LEAST_KEPT = 0.6
 helped, none ended below 0.75 of it."""
 MOST_DISAGREEMENT = 0.02
 """By how much the agreement of a section's two predictions (Dice) may fall."""
-PICTURES = 3
+PICTURES = 9
 """Sections of the target that are shown."""
-CANDIDATES = 9
-"""Sections from which those with the largest change are chosen, where the run began from weights."""
-PICTURE_SIDE = 1024
-"""Pixels; of larger sections the centre is shown."""
+PAINTED_PICTURES = 3
+"""Painted places that are shown."""
 
 
 @dataclass(frozen=True)
@@ -159,26 +158,29 @@ def write_run_report(
     if prepared.painted is not None:
         exception = f" except the painted ones in {prepared.painted.name}"
     held_back = [record["held_back"] for record in folder.read_log() if "held_back" in record]
-    return write_report(
-        folder.path,
+    view, figures = (None, []) if checks is None else _view(plan, prepared, folder.weights, device)
+    records = loss_records(folder)
+    write_report(
+        folder.report,
         f"mitoda adapt: {plan.training.method} on {plan.training.backbone}",
-        [
+        notes=[
             f"{finished.step} steps in {finished.seconds:.0f} s, {state}. The weights are averaged over the last "
             f"steps; no label of the target was read{exception}."
         ],
-        {
+        warnings=[] if checks is None else checks.warnings,
+        view=view,
+        figures=figures,
+        losses=curve_figure(records) if records else None,
+        pictures=[] if checks is None else _painted_pictures(plan, prepared, folder.weights, device),
+        tables={
             **({"F1 on the held-back part of the labels": held_back[-1]} if held_back else {}),
             **({} if checks is None else {"Checks of the target without labels": asdict(checks)}),
             "Geometry": _geometry(prepared),
             "Settings": {**settings, **training},
         },
-        records=loss_records(folder),
-        pictures=[]
-        if checks is None
-        else _painted_pictures(plan, prepared, folder.weights, device)
-        + _pictures(plan, prepared, folder.weights, device),
-        compared=None if prepared.start is None else ("now and before", "now only", "before only"),
     )
+    draw_curves(folder)
+    return folder.report
 
 
 def _geometry(prepared: Prepared) -> dict[str, object]:
@@ -198,24 +200,25 @@ def _geometry(prepared: Prepared) -> dict[str, object]:
     return rows
 
 
-def _pictures(
+def _view(
     plan: Plan, prepared: Prepared, weights: Path, device: torch.device
-) -> list[tuple[str, np.ndarray]]:
-    """Captions and overlays of evenly spread sections; with weights to begin from, of those with the largest change."""
+) -> tuple[dict[str, object], list[tuple[str, str]]]:
+    """Evenly spaced sections with what the weights predict there, now and before the run, and figures of them."""
     volume = prepared.stack
-
-    def masks(path: Path) -> dict[int, np.ndarray]:
-        model = load_model(path, device, plan.precision)
-        return {k: _mask(model, volume, k) for k in chosen}
-
-    count = PICTURES if prepared.start is None else CANDIDATES
-    chosen = sorted({(2 * index + 1) * volume.shape[0] // (2 * count) for index in range(count)})
-    now = masks(weights)
-    if prepared.start is None:
-        return [_picture(volume, k, now[k], None) for k in chosen]
-    before = masks(prepared.start)
-    changed = sorted(chosen, key=lambda k: np.count_nonzero(now[k] ^ before[k]), reverse=True)[:PICTURES]
-    return [_picture(volume, k, now[k], before[k]) for k in sorted(changed)]
+    now = load_model(weights, device, plan.precision)
+    before = None if prepared.start is None else load_model(prepared.start, device, plan.precision)
+    chosen = evenly_spaced(volume.shape[0], PICTURES)
+    masks = ((k, _mask(now, volume, k), None if before is None else _mask(before, volume, k)) for k in chosen)
+    view = view_sections(volume, masks, chosen)
+    figures = [
+        (f"{np.mean([share for _, share in view[name]]):.1%}".replace("%", " %"), meaning)
+        for name, meaning in (
+            ("foreground", "of these sections is mitochondrion"),
+            ("before", "before the run"),
+        )
+        if view[name]
+    ]
+    return view, figures
 
 
 def _painted_pictures(
@@ -231,7 +234,7 @@ def _painted_pictures(
         if path is not None
     }
     pictures = []
-    for k in list(painted.index)[:PICTURES]:
+    for k in list(painted.index)[:PAINTED_PICTURES]:
         rows, columns = painted.boxes[k]
         truth = np.isin(painted.read(k, rows, columns), (MITOCHONDRION, MITOCHONDRION + HELD_BACK))
         for when, model in models.items():
@@ -247,19 +250,3 @@ def _painted_pictures(
 def _mask(model: Model, volume: Volume, k: int) -> np.ndarray:
     """Mask of a single section, without smoothing along the sections."""
     return np.asarray(predict_section(volume, model, k) >= model.info.threshold)
-
-
-def _picture(volume: Volume, k: int, mask: np.ndarray, before: np.ndarray | None) -> tuple[str, np.ndarray]:
-    """Caption and overlay of the centre of a section."""
-    rows, columns = (
-        slice(start, start + PICTURE_SIDE)
-        for start in (max(0, (size - PICTURE_SIDE) // 2) for size in mask.shape)
-    )
-    grey = volume.read(k, rows, columns)
-    caption = (
-        f"section {k}: {mask.mean():.1%} predicted as mitochondrion, without smoothing along the sections"
-    )
-    if before is None:
-        return caption, overlay(grey, mask[rows, columns])
-    caption += f"; {before.mean():.1%} before the run. Green: in both, red: new, blue: gone"
-    return caption, overlay(grey, mask[rows, columns], before[rows, columns])

@@ -4,6 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
+from mitoda.errors import InputError
+
 VoxelSize = tuple[float, float, float]
 """Edge lengths of a voxel in nanometres: (section, row, column)."""
 
@@ -62,3 +64,12 @@ def check_section(volume: Volume, section: int) -> None:
     """Raise IndexError unless the volume has this section."""
     if not 0 <= section < volume.shape[0]:
         raise IndexError(f"{volume.name} has sections 0 to {volume.shape[0] - 1}, but not section {section}")
+
+
+def check_same_shape(stack: Volume, other: Volume) -> None:
+    """Raise InputError unless another volume has the shape of a stack."""
+    if other.shape != stack.shape:
+        raise InputError(
+            f"the stack {stack.name} has shape {stack.shape}, {other.name} {other.shape}; expected equal shapes "
+            "(sections, rows, columns)"
+        )

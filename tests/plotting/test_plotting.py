@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -24,6 +25,10 @@ from mitoda.plotting import (
     write_png,
     write_report,
 )
+from mitoda.plotting.frames import window_around
+from mitoda.plotting.html import write_page
+from mitoda.plotting.section_view import view_sections
+from mitoda.volumes import ArrayVolume
 
 SECTION = np.tile(np.arange(12, dtype=np.uint8) * 20, (10, 1))
 
@@ -161,7 +166,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.seen.append((tag, dict(attrs)))
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "input"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -171,43 +176,73 @@ class Tags(HTMLParser):
 def test_the_report_is_one_page_that_stands_alone(tmp_path):
     """The page is well formed, refers to nothing outside, and holds the curves and the overlays."""
     picture = overlay(SECTION, square(2, 3, 5))
-    path = write_report(
-        tmp_path,
+    curves = curve_figure([{"step": step, "loss": 1.0 / step} for step in range(1, 20)])
+    path = tmp_path / "report.html"
+    write_report(
+        path,
         "vnc3 → <lucchi>",
-        ["The mask of section 3 is empty."],
-        {"Scores": {"F1": 0.8531234}, "Settings": {"seed": 1, "adam": {"rate": 1e-4}, "weights": None}},
-        records=[{"step": step, "loss": 1.0 / step} for step in range(1, 20)],
+        notes=["1 < 2"],
+        warnings=["The mask of section 3 is empty."],
+        losses=curves,
         pictures=[("section 7 & its mask", picture)],
+        tables={
+            "Scores": {"F1": 0.8531234},
+            "Settings": {"seed": 1, "adam": {"rate": 1e-4}, "weights": None},
+        },
     )
     page = path.read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(page)
     assert tags.open == []
-    assert not re.search(r"https?:|<script|<link|url\(", page)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|<link|@import|url\(", page)
     sources = [attributes["src"] or "" for tag, attributes in tags.seen if tag == "img"]
     shown = [imageio.imread(io.BytesIO(base64.b64decode(source.split(",")[1]))) for source in sources]
+    write_png(curves, tmp_path / "curves.png")
     assert np.array_equal(shown[0], imageio.imread(tmp_path / "curves.png"))
     assert np.array_equal(shown[1], picture)
     for text in (
         "vnc3 → &lt;lucchi&gt;", "adam.rate", "0.0001", "0.8531", "section 7 &amp; its mask", "section 3",
-        "<th>weights</th><td>–</td>",
+        "<th>weights</th><td>–</td>", "1 &lt; 2",
     ):  # fmt: skip
         assert text in page
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["curves.png", "report.html"]
 
 
-def test_a_report_without_a_log_has_no_curves(tmp_path):
-    """Tables alone: no picture, no file of curves."""
-    assert "<img" not in write_report(tmp_path, "run", [], {"Settings": {"seed": 1}}).read_text("utf-8")
-    assert not (tmp_path / "curves.png").exists()
+def test_a_report_without_sections_has_no_data_for_its_script(tmp_path):
+    """Tables alone: no picture, no warning."""
+    write_report(tmp_path / "report.html", "run", tables={"Settings": {"seed": 1}})
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "<img" not in page
+    assert "Check this first" not in page
+    assert '<script type="application/json" id="data">null</script>' in page
 
 
-def test_the_key_says_what_is_compared(tmp_path):
-    """One mask has one colour; two masks have three, in the caller's words."""
-    picture = [("", np.zeros((4, 4, 3), np.uint8))]
-    alone = write_report(tmp_path, "run", [], {}, pictures=picture).read_text(encoding="utf-8")
-    assert alone.count("■") == 1
-    words = ("now and before", "now only", "before only")
-    both = write_report(tmp_path, "run", [], {}, pictures=picture, compared=words).read_text(encoding="utf-8")
-    assert both.count("■") == 3
-    assert all(word in both for word in words)
+def test_sections_have_outlines_and_foreground():
+    """Outlines in nanometres where the masks are; pictures of the wanted sections only."""
+    stack = ArrayVolume(np.stack([SECTION] * 3), (50, 5, 10), "/data/stack.tif")
+    masks = [(k, square(2, 3, 4), square(0, 0, 2) if k else None) for k in range(3)]
+    view = view_sections(stack, masks, [1])
+    assert view["foreground"] == [(k, round(16 / 120, 6)) for k in range(3)]
+    assert view["before"] == [(k, round(4 / 120, 6)) for k in (1, 2)]
+    assert view["size"] == [50, 120]
+    (frame,) = view["frames"]
+    points = np.array(re.findall(r"([\d.]+) ([\d.]+)", frame["outline"]), float)
+    assert points.min(0) == pytest.approx((30, 10), abs=5)
+    assert points.max(0) == pytest.approx((70, 30), abs=5)
+    picture = imageio.imread(io.BytesIO(base64.b64decode(frame["image"].split(",")[1])))
+    assert picture.shape[:2] == SECTION.shape
+
+
+def test_a_window_stays_in_the_section():
+    """It has its side where there is room, is moved from the border, and takes all of a small section."""
+    assert window_around((50, 2), (54, 6), 200, (10, 10), (100, 100)) == (slice(42, 62), slice(0, 20))
+    assert window_around((10, 10), (40, 90), 200, (10, 10), (50, 100)) == (slice(10, 40), slice(10, 90))
+    assert window_around((0, 0), (4, 4), 1000, (10, 10), (30, 200)) == (slice(0, 30), slice(0, 100))
+
+
+def test_text_in_the_data_cannot_close_the_script(tmp_path):
+    """A name with markup stays a name."""
+    name = "</script><script>alert(1)</script>"
+    write_page(tmp_path / "a.html", "report", "t", {"name": name}, notes="", facts="", more="")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in page
+    assert json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["name"] == name

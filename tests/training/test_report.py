@@ -1,7 +1,9 @@
 """The end of a run: checks that need no labels, and the page."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import torch
 
 from mitoda.data.geometry import Geometry
 from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
-from mitoda.inference.streaming import neighbourhood, predict
+from mitoda.inference.streaming import neighbourhood, predict, predict_section
+from mitoda.models.model import load_model
 from mitoda.models.weights import load_weights, save_weights
 from mitoda.training.domains import Prepared
 from mitoda.training.loop import Ended
@@ -122,7 +125,12 @@ def test_partners_outside_the_stack_are_left_out():
     assert near.voxel_size is None
 
 
-def test_the_page_has_settings_geometry_curves_and_three_pictures(prepared, tmp_path):
+def sections_of(page: Path) -> dict:
+    """What the page's script reads."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)[1])
+
+
+def test_the_page_has_settings_geometry_curves_and_sections(prepared, tmp_path):
     """Without checks nothing is predicted and there are no pictures."""
     lines = [
         {"step": s, "seconds": 1.0, "progress": 0.5, "lr": 1e-3, "losses": {"first": 1 / s}}
@@ -130,24 +138,36 @@ def test_the_page_has_settings_geometry_curves_and_three_pictures(prepared, tmp_
     ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     arguments = PLAN, prepared, RunFolder(tmp_path), Ended(3, 1.0, True), CPU
-    page = write_run_report(*arguments, checks=Checks(Check(0.0712, 0.9), None, 0.06)).read_text()
-    for text in ("isc", "assignments.consistency", "50 nm", "stride", "section 4", "3 steps", "0.0712"):
+    path = write_run_report(*arguments, checks=Checks(Check(0.0012, 0.9), None, 0.06))
+    page = path.read_text()
+    for text in (
+        "isc",
+        "assignments.consistency",
+        "50 nm",
+        "stride",
+        "3 steps",
+        "0.0012",
+        "0.12% of 12 samples",
+    ):
         assert text in page
-    assert page.count("data:image/png;base64") == 1 + 3
+    assert page.count("data:image/png;base64") == 1
+    assert [frame["section"] for frame in sections_of(path)["frames"]] == list(range(8))
     assert (tmp_path / "curves.png").stat().st_size > 1000
-    assert write_run_report(*arguments).read_text().count("data:image/png;base64") == 1
+    assert sections_of(write_run_report(*arguments)) is None
 
 
 def test_the_page_of_a_run_that_began_from_weights_shows_what_changed(prepared, tmp_path):
-    """Three pictures, whose captions give both shares; a source that was not read is not named."""
+    """Sections have both masks; a source that was not read is not named."""
     start = tmp_path / "start.safetensors"
     compact_weights(start, seed=0, pixel=(5.0, 5.0), spacing=50.0)
     finished = Ended(3, 1.0, True)
     arguments = replace(prepared, start=start), RunFolder(tmp_path), finished, CPU
     checks = Checks(Check(0.07, 0.9), Check(0.05, None), 0.06)
-    page = write_run_report(PLAN, *arguments, checks=checks).read_text()
-    assert page.count("data:image/png;base64") == 3
-    assert page.count("before the run. Green: in both, red: new, blue: gone</figcaption>") == 3
-    assert "before.foreground</th><td>0.05<" in page
+    path = write_run_report(PLAN, *arguments, checks=checks)
+    assert "before.foreground</th><td>0.05<" in path.read_text()
+    model = load_model(start, CPU)
+    for section, share in sections_of(path)["before"]:
+        mask = predict_section(prepared.stack, model, section) >= model.info.threshold
+        assert share == pytest.approx(mask.mean(), abs=1e-6)
     alone = replace(PLAN, start=str(start), source="unread.tif", source_free=True)
     assert "unread.tif" not in write_run_report(alone, *arguments).read_text()
