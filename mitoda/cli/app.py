@@ -7,6 +7,7 @@ import typer
 from mitoda import __version__
 from mitoda.cli.adapt import adapt
 from mitoda.cli.bench import bench
+from mitoda.cli.check import check
 from mitoda.cli.demo import demo
 from mitoda.cli.fetch import fetch
 from mitoda.cli.instances import instances
@@ -15,6 +16,7 @@ from mitoda.cli.score import score
 from mitoda.cli.segment import segment
 from mitoda.cli.show import inspect, weights
 from mitoda.cli.suggest import suggest
+from mitoda.cli.view import view
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,5 +43,7 @@ def _common(
     pass
 
 
-for command in (demo, fetch, adapt, suggest, segment, instances, measure, score, bench, inspect, weights):
+for command in (
+    demo, fetch, adapt, suggest, segment, view, check, instances, measure, score, bench, inspect, weights,
+):  # fmt: skip
     app.command()(command)

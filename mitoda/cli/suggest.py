@@ -20,7 +20,7 @@ from mitoda.inference.settings import SUGGESTED_SIDE_NM
 if TYPE_CHECKING:
     import numpy as np
 
-    from mitoda.inference.suggest import Rectangle
+    from mitoda.inference.suggest import Suggestion
     from mitoda.models.model import Model
     from mitoda.volumes import Volume
 
@@ -56,8 +56,8 @@ def suggest(
     """Suggest where to paint a few labels, and write a label file with these places outlined."""
     import numpy as np
 
-    from mitoda.data.painted import open_painted
-    from mitoda.inference.suggest import label_sections, suggest_rectangles
+    from mitoda.data.painted import label_sections, open_painted
+    from mitoda.inference.suggest import suggest_rectangles
     from mitoda.models.model import load_model
     from mitoda.models.weights import find_weights
     from mitoda.plotting import grid_figure, write_png
@@ -84,7 +84,7 @@ def suggest(
 
 
 def _pictures(
-    stack: "Volume", model: "Model", rectangles: "list[Rectangle]"
+    stack: "Volume", model: "Model", rectangles: "list[Suggestion]"
 ) -> "list[tuple[str, np.ndarray]]":
     """Each rectangle with what the network finds in it."""
     from mitoda.inference.streaming import predict_section

@@ -1,6 +1,8 @@
 """A few painted places of a stack: 0 unlabelled, 1 background, 2 mitochondrion, as in ilastik's and napari's layers."""
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,49 @@ class PaintedLabels:
         if along_rows:
             return slice(rows.start + first, rows.stop), columns
         return rows, slice(columns.start + first, columns.stop)
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A place to paint."""
+
+    section: int
+    rows: slice
+    columns: slice
+
+    @property
+    def text(self) -> str:
+        """Section, rows and columns for a person."""
+        return (
+            f"section {self.section}, rows {self.rows.start}–{self.rows.stop - 1}, "
+            f"columns {self.columns.start}–{self.columns.stop - 1}"
+        )
+
+    def overlaps(self, other: "Rectangle") -> bool:
+        """Whether they share a pixel."""
+        return self.section == other.section and all(
+            a.start < b.stop and b.start < a.stop
+            for a, b in ((self.rows, other.rows), (self.columns, other.columns))
+        )
+
+
+def label_sections(
+    volume: Volume, rectangles: Sequence[Rectangle], painted: PaintedLabels | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the label layer to paint in, section by section, uint8: existing paint, and the outline of each rectangle.
+
+    Outlines have the value `OUTLINE`, which is read as unlabelled; everything else is 0.
+    """
+    for section in range(volume.shape[0]):
+        labels = np.zeros(volume.shape[1:], np.uint8) if painted is None else painted.read(section)
+        labels[labels > HELD_BACK] -= HELD_BACK
+        for one in rectangles:
+            if one.section == section:
+                edge = np.ones((one.rows.stop - one.rows.start, one.columns.stop - one.columns.start), bool)
+                edge[1:-1, 1:-1] = False
+                part = labels[one.rows, one.columns]
+                part[edge & (part == 0)] = OUTLINE
+        yield labels
 
 
 def open_painted(

@@ -1,13 +1,12 @@
 """Where painting a few labels would help most: rectangles of typical tissue in which the network is least certain."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from mitoda.data.filled import TissueMap
-from mitoda.data.painted import HELD_BACK, OUTLINE, PaintedLabels
+from mitoda.data.painted import PaintedLabels, Rectangle
 from mitoda.errors import InputError
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
 from mitoda.inference.streaming import known_voxel_size, predict_section
@@ -25,22 +24,11 @@ NEIGHBOURS = 0.1
 
 
 @dataclass(frozen=True)
-class Rectangle:
-    """A place to paint."""
+class Suggestion(Rectangle):
+    """A place to paint, and what speaks for it."""
 
-    section: int
-    rows: slice
-    columns: slice
     uncertainty: float
     """Mean of 1 − |2 p − 1| over its pixels, p the probability of mitochondrion: 0 certain, 1 undecided."""
-
-    @property
-    def text(self) -> str:
-        """Section, rows and columns for a person."""
-        return (
-            f"section {self.section}, rows {self.rows.start}–{self.rows.stop - 1}, "
-            f"columns {self.columns.start}–{self.columns.stop - 1}"
-        )
 
 
 def suggest_rectangles(
@@ -50,7 +38,7 @@ def suggest_rectangles(
     *,
     side_nm: float = SUGGESTED_SIDE_NM,
     painted: PaintedLabels | None = None,
-) -> list[Rectangle]:
+) -> list[Suggestion]:
     """Choose rectangles to paint, the most useful first.
 
     Candidates are ranked by how uncertain the network is in them and by how typical they look for the stack (mean,
@@ -82,7 +70,7 @@ def suggest_rectangles(
         for size, pixel in zip(volume.shape[1:], voxel_size[1:], strict=True)
     )
     tissue = TissueMap(volume)
-    candidates: list[Rectangle] = []
+    candidates: list[Suggestion] = []
     appearance: list[np.ndarray] = []
     for section in np.unique(np.linspace(0, volume.shape[0] - 1, SECTIONS).round().astype(int)):
         found, features = _examine(volume, model, int(section), (sides[0], sides[1]), tissue, painted)
@@ -100,7 +88,7 @@ def _examine(
     sides: tuple[int, int],
     tissue: TissueMap,
     painted: PaintedLabels | None,
-) -> tuple[list[Rectangle], list[np.ndarray]]:
+) -> tuple[list[Suggestion], list[np.ndarray]]:
     """Return the rectangles of a section and how each looks: mean, contrast, fine texture."""
     grey = volume.read(section).astype(np.float32)
     probability = predict_section(volume, model, section)
@@ -121,7 +109,7 @@ def _examine(
         is_outside = part.min() == part.max() or (outside is not None and outside[place].mean() > OUTSIDE)
         if is_outside or (taken is not None and taken[place].any()):
             continue
-        found.append(Rectangle(section, *place, float(uncertainty[place].mean())))
+        found.append(Suggestion(section, *place, float(uncertainty[place].mean())))
         features.append(np.array([part.mean(), part.std(), fine[place].mean()]))
         if len(found) == CANDIDATES:
             break
@@ -134,7 +122,7 @@ def _starts(size: int, side: int) -> list[int]:
     return [int(start) for start in np.unique(np.linspace(0, size - side, steps + 1).round())]
 
 
-def _choose(candidates: list[Rectangle], appearance: np.ndarray, count: int) -> list[Rectangle]:
+def _choose(candidates: list[Suggestion], appearance: np.ndarray, count: int) -> list[Suggestion]:
     spread = appearance.std(0)
     looks = (appearance - appearance.mean(0)) / np.where(spread > 0, spread, 1)
     distances = np.linalg.norm(looks[:, None] - looks[None], axis=2)
@@ -147,7 +135,7 @@ def _choose(candidates: list[Rectangle], appearance: np.ndarray, count: int) -> 
         apart = distances[:, chosen].min(1) if chosen else np.ones(len(candidates))
         value = score + 0.5 * np.minimum(apart, 1)
         for index, one in enumerate(candidates):
-            if any(_overlap(one, candidates[other]) for other in chosen):
+            if any(one.overlaps(candidates[other]) for other in chosen):
                 value[index] = -np.inf
         best = int(value.argmax())
         if not np.isfinite(value[best]):
@@ -159,29 +147,3 @@ def _choose(candidates: list[Rectangle], appearance: np.ndarray, count: int) -> 
 def _rank(values: np.ndarray) -> np.ndarray:
     """Rank of each value, 0 to 1."""
     return values.argsort().argsort() / max(len(values) - 1, 1)
-
-
-def _overlap(one: Rectangle, other: Rectangle) -> bool:
-    return one.section == other.section and all(
-        a.start < b.stop and b.start < a.stop
-        for a, b in ((one.rows, other.rows), (one.columns, other.columns))
-    )
-
-
-def label_sections(
-    volume: Volume, rectangles: Sequence[Rectangle], painted: PaintedLabels | None = None
-) -> Iterator[np.ndarray]:
-    """Yield the label layer to paint in, section by section, uint8: existing paint, and the outline of each rectangle.
-
-    Outlines have the value `OUTLINE`, which is read as unlabelled; everything else is 0.
-    """
-    for section in range(volume.shape[0]):
-        labels = np.zeros(volume.shape[1:], np.uint8) if painted is None else painted.read(section)
-        labels[labels > HELD_BACK] -= HELD_BACK
-        for one in rectangles:
-            if one.section == section:
-                edge = np.ones((one.rows.stop - one.rows.start, one.columns.stop - one.columns.start), bool)
-                edge[1:-1, 1:-1] = False
-                part = labels[one.rows, one.columns]
-                part[edge & (part == 0)] = OUTLINE
-        yield labels

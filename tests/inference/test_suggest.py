@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mitoda.data.painted import OUTLINE, open_painted
+from mitoda.data.painted import OUTLINE, Rectangle, label_sections, open_painted
 from mitoda.errors import InputError
 from mitoda.inference import suggest
-from mitoda.inference.suggest import Rectangle, label_sections, suggest_rectangles
+from mitoda.inference.suggest import suggest_rectangles
 from mitoda.volumes import ArrayVolume
 from tests.fakes import LocalNetwork, model_of
 
@@ -72,4 +72,4 @@ def test_numbers_must_be_positive(stack, options):
 
 def test_a_rectangle_says_where_it_is():
     """First and last row and column, from 0."""
-    assert Rectangle(3, slice(10, 20), slice(0, 5), 0.1).text == "section 3, rows 10–19, columns 0–4"
+    assert Rectangle(3, slice(10, 20), slice(0, 5)).text == "section 3, rows 10–19, columns 0–4"
