@@ -30,8 +30,8 @@ SourcesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--source",
-        help="Labelled volume: a fetched data set, IMAGES:LABELS, or drawn (tissue drawn at random, which needs no data). "
-        "Repeat it for more sources. "
+        help="Labelled volume: a fetched data set, IMAGES:LABELS, or drawn (tissue drawn at random, which needs no "
+        "data). Repeat it for more sources. "
         f"Default: {DEFAULT_SOURCE}.",
     ),
 ]

@@ -142,8 +142,9 @@ def test_sections_can_be_asked_for_in_any_order():
 
 @pytest.mark.parametrize("snap", [False, True])
 def test_small_components_are_dropped_with_what_surrounds_them(snap):
-    """Of two discs the smaller, in all sections together below the limit, leaves nothing."""
-    images, probabilities = world([0.625, 0.625])
+    """Of two discs that end inside the stack the smaller, below the limit, leaves nothing."""
+    images, probabilities = (np.pad(one, ((1, 1), (0, 0), (0, 0))) for one in world([0.625, 0.625]))
+    images[[0, -1]] = images[[1, -2]]
     probabilities[:, :, 200:] = np.maximum(probabilities[:, :, 200:] - 0.6, 0) * 2  # 46 pixels in radius
     large = int((probabilities[:, :, :200] >= 0.5).sum())
     mask = finish(images, probabilities, snap=snap, min_size=int(0.7 * large))
