@@ -33,10 +33,9 @@ from mitoda.postprocessing.membrane_snapping import MembraneSnapping
 from mitoda.volumes import Volume
 
 THIN_NM = 20.0
-"""Thickest sections that show where membranes run, and so where a prediction should end. Of networks that have not seen
-a data set of thicker ones, F1 is highest at levels of 0.25 to 0.45: what they miss must not be taught as background. In
-thicker ones oblique membranes blur, and moving boundaries to the darkest place lowered F1 on every volume tried (vnc3
-−0.02, cdeep3m −0.01 to −0.14; sections of 50 and 40 nm)."""
+"""Thickest sections that show where membranes run, and so where a prediction should end. In thicker ones oblique
+membranes blur, and moving boundaries to the darkest place lowered F1 on every volume tried (vnc3 −0.02, cdeep3m −0.01
+to −0.14; sections of 50 and 40 nm)."""
 SMALLEST, SPECK = 3e6, 1e6
 """Cubic nanometres. Dropping specks lowered no F1 by more than 0.002; of 3·10⁶ it is known to help on Lucchi only."""
 CORE = 128
@@ -60,9 +59,8 @@ class SelfTrainingSettings(MethodSettings):
     """w, of the target's loss."""
     smoothing: NotNegative = 15.0
     """Standard deviation of the Gaussian along the sections, nanometres."""
-    level: Share | None = None
-    """Probability from which a pixel is labelled mitochondrion if the images do not show the boundary; None: 0.6 if
-    sections are thin, otherwise 0.45."""
+    level: Share = 0.6
+    """Probability from which a pixel is labelled mitochondrion if the images do not show the boundary."""
     snap: bool | None = None
     """Whether boundaries are moved to membranes, in the rounds and in `segment`; None: if sections are thin."""
     band: Share | None = None
@@ -88,7 +86,6 @@ class SelfTrainingSettings(MethodSettings):
             self,
             supervised_share=share,
             source_rounds=rounds,
-            level=(0.6 if thin else 0.45) if self.level is None else self.level,
             band=(0.25 if thin else 0.3) if self.band is None else self.band,
             snap=thin if self.snap is None else self.snap,
             smallest=(SMALLEST if thin else SPECK) if self.smallest is None else self.smallest,
@@ -135,8 +132,7 @@ class SelfTraining(Method):
     def relabel(self, prediction: CoarseVolume, images: Volume) -> PseudoLabels:
         """Label the target from its smoothed prediction and its images."""
         s, boundary = self.settings, ImageBoundary(prediction, images)
-        level, band = s.level or 0.0, s.band or 0.0
-        level = boundary.level(level) if s.snap else level
+        level, band = boundary.level(s.level) if s.snap else s.level, s.band or 0.0
         moved = boundary.snapped(level) if s.snap else prediction
         limit = SizeLimit.compact(voxels_in(s.smallest or 0.0, moved.voxel_size), moved.voxel_size)
         kept = remove_small_components(moved.probabilities, round(level * 255), limit)
