@@ -1,4 +1,4 @@
-"""Errors that a person can act on: what was wrong, what was found, what to do next."""
+"""Errors that a person can act on: what was wrong, what was found, what to do next; and the check of numbers."""
 
 
 class MitodaError(Exception):
@@ -31,3 +31,17 @@ def is_out_of_memory(error: Exception) -> bool:
             or "not enough memory" in text
         )
     )
+
+
+def check_numbers(settings: object, **ranges: tuple[float, float]) -> None:
+    """Refuse fields that are not finite or out of their range; None is no number.
+
+    Raises
+    ------
+    InputError
+        Names the field, its range and the value.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:  # false for NaN
+            raise InputError(f"{name} must be from {low:,} to {high:,}; got {value}")

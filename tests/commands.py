@@ -59,6 +59,11 @@ class Commands:
         return outcome.message
 
 
+def heed_signals() -> None:
+    """Undo what a shell does to its background jobs, which ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: object, **options: object) -> "subprocess.Popen[str]":
     """Start `mitoda …` as a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -68,6 +73,7 @@ def start(*arguments: object, **options: object) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=heed_signals,
         **options,  # type: ignore[call-overload]
     )
 

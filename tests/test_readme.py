@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import typer
 
-from mitoda.cli import app
+from mitoda.cli.app import app
 from mitoda.synthetic import TARGET, draw_phantom
 from mitoda.volumes import open_labels, write_sections
 

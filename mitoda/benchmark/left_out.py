@@ -8,12 +8,12 @@ import numpy as np
 
 from mitoda.benchmark.tasks import LODO
 from mitoda.datasets import is_dataset_spec
-from mitoda.errors import InputError
+from mitoda.errors import InputError, check_numbers
 from mitoda.evaluation.scoring import check_shapes
 from mitoda.models.weights import find_weights
 from mitoda.training.domains import open_domain, split_spec
 from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import LABELLED_MINUTES, Plan, TrainingSettings, check_numbers
+from mitoda.training.settings import LABELLED_MINUTES, Plan, TrainingSettings
 from mitoda.volumes import Volume, write_sections
 
 GENERAL, ADAPT, PAINTED = STAGES = ("general", "adapt", "painted")

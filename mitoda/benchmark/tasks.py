@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mitoda.benchmark.published import PAPER_ORDER
 from mitoda.datasets import is_dataset_spec, resolve
-from mitoda.errors import FileError, InputError
+from mitoda.errors import FileError, InputError, check_numbers
 from mitoda.methods import METHODS, NEED_RESIDUAL, method_named
 from mitoda.models.backbones import backbone_named
 from mitoda.synthetic import SOURCE, TARGET, PhantomDomain, draw_phantom
@@ -77,6 +77,7 @@ class BenchSettings:
     """Folder of the fetched data sets; None is the default one."""
 
     def __post_init__(self) -> None:
+        check_numbers(self, keep=(0, 1000))
         if not self.methods:
             raise InputError("no method was given; give 'all' or names such as isc,source-only")
         for name in self.methods:

@@ -7,10 +7,7 @@ import ctypes
 import io
 import sys
 
-from mitoda.cli.app import app
-from mitoda.cli.display import explain
-
-__all__ = ["app", "explain", "main"]
+from mitoda.cli.stopping import ending_in_time
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`; see its manual page."""
@@ -21,8 +18,13 @@ def main() -> None:
     keep_freed_memory()
     replace_unprintable()
     try:
-        app()
+        with ending_in_time():
+            from mitoda.cli.app import app  # takes a moment, in which Ctrl-C counts too
+
+            app()
     except Exception as error:
+        from mitoda.cli.display import explain
+
         message = explain(error)
         if message is None:  # a defect of ours: the traceback is what helps
             raise

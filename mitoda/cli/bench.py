@@ -5,18 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import (
-    Ticker,
-    duration,
-    percent,
-    print_wide,
-    say,
-    stdout,
-    stopping_after_step,
-    warn,
-)
+from mitoda.cli.display import Ticker, announce_stop, duration, percent, print_wide, say, stdout, warn
 from mitoda.cli.lodo import leave_one_out
 from mitoda.cli.options import DestOption, DeviceOption, Lengths, assignment, voxel_size_option
+from mitoda.cli.stopping import say_how_to_continue, stopping_after_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -251,7 +243,8 @@ def _compare_methods(
     from mitoda.models.device import describe_device
 
     say(f"{task.name}: {', '.join(settings.methods)} on {describe_device(device)}, into {out}")
-    with stopping_after_step() as should_stop:
+    say_how_to_continue(lambda: "the same command continues from the last checkpoint")
+    with stopping_after_step(announce_stop) as should_stop:
         events = run_bench(task, settings, out, device, should_stop=should_stop)
         results, notes, complete = _follow(events)
     if should_stop.asked:
@@ -280,29 +273,26 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[Result], dict[str, str], b
     results: list[Result] = []
     notes: dict[str, str] = {}
     complete, ticker = True, Ticker()
-    try:
-        with TrainingDisplay() as display:
-            for event in events:
-                if isinstance(event, Started):
-                    verb = "resuming" if event.resumed else "training"
-                    say(f"[{event.position}/{event.entries}] {verb} {event.entry.name}")
-                elif isinstance(event, StepsDone):
-                    display.show(event)
-                elif isinstance(event, ScoringSection) and ticker.due():
-                    where = f"{event.section + 1} of {event.sections} sections"
-                    say(f"scoring {event.entry.name}, step {event.step}: {where}")
-                elif isinstance(event, Scored):
-                    done = "finished before" if event.known else duration(event.result.training_seconds)
-                    say(f"{event.entry.name}: F1 {percent(event.result.last.mean['f1'])} ({done})")
-                    results.append(event.result)
-                elif isinstance(event, Skipped):
-                    warn(f"{event.method} is left out: {event.reason}")
-                    notes[event.method] = event.reason
-                elif isinstance(event, Failed):
-                    warn(f"{event.entry.name} failed: {event.reason}")
-                    notes[event.entry.method], complete = event.reason, False
-    except KeyboardInterrupt:
-        complete = False
+    with TrainingDisplay() as display:
+        for event in events:
+            if isinstance(event, Started):
+                verb = "resuming" if event.resumed else "training"
+                say(f"[{event.position}/{event.entries}] {verb} {event.entry.name}")
+            elif isinstance(event, StepsDone):
+                display.show(event)
+            elif isinstance(event, ScoringSection) and ticker.due():
+                where = f"{event.section + 1} of {event.sections} sections"
+                say(f"scoring {event.entry.name}, step {event.step}: {where}")
+            elif isinstance(event, Scored):
+                done = "finished before" if event.known else duration(event.result.training_seconds)
+                say(f"{event.entry.name}: F1 {percent(event.result.last.mean['f1'])} ({done})")
+                results.append(event.result)
+            elif isinstance(event, Skipped):
+                warn(f"{event.method} is left out: {event.reason}")
+                notes[event.method] = event.reason
+            elif isinstance(event, Failed):
+                warn(f"{event.entry.name} failed: {event.reason}")
+                notes[event.entry.method], complete = event.reason, False
     return results, notes, complete
 
 

@@ -1,7 +1,7 @@
 """`mitoda demo`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from mitoda.cli.display import draw_training, say
 from mitoda.cli.options import DeviceOption
 from mitoda.cli.score import print_scores
 from mitoda.cli.segment import draw_segmentation
+
+if TYPE_CHECKING:
+    from mitoda import Plan
 
 SEED = 5
 STEPS = 130
@@ -32,31 +35,37 @@ def demo(
     if taken and not overwrite:
         raise FileError(f"{taken[0]} exists; give another folder with --out, or --overwrite to replace it")
     RunFolder(out / "run").check_free(overwrite)
+    plan = _plan(out, steps)
     out.mkdir(parents=True, exist_ok=True)
     say("The data of this demo are synthetic: two drawn volumes that imitate two electron microscopes.")
     say("drawing a labelled source (serial-section TEM, 50 nm) and a target (FIB-SEM, 10 nm) …")
     draw_volumes(out)
-    adapt_segment_score(out, steps, device, overwrite)
+    adapt_segment_score(out, plan, device, overwrite)
     draw_overlay(out)
     say(f"see {out / FILES[-1]}: green is correct, red is false, blue is missed (synthetic data)")
 
 
-def adapt_segment_score(out: Path, steps: int, device: str, overwrite: bool) -> None:
+def _plan(out: Path, steps: int) -> "Plan":
+    from mitoda import Plan, TrainingSettings
+
+    return Plan(
+        source=f"{out / FILES[0]}:{out / FILES[1]}",
+        target=str(out / FILES[2]),
+        training=TrainingSettings(method="isc", steps=steps, patch=PATCH, ema_decay=EMA_DECAY, seed=SEED),
+    )
+
+
+def adapt_segment_score(out: Path, plan: "Plan", device: str, overwrite: bool) -> None:
     """Do what three commands do, and print each of them."""
     from functools import partial
 
-    from mitoda import Plan, SegmentSettings, TrainingSettings, adapt, load_model, open_volume, score, segment
+    from mitoda import SegmentSettings, adapt, load_model, open_volume, score, segment
     from mitoda.models.device import describe_device
 
-    source, source_mask, target, target_mask, mask = (out / name for name in FILES[:5])
+    target, target_mask, mask = (out / name for name in FILES[2:5])
     run = out / "run"
-    plan = Plan(
-        source=f"{source}:{source_mask}",
-        target=str(target),
-        training=TrainingSettings(method="isc", steps=steps, patch=PATCH, ema_decay=EMA_DECAY, seed=SEED),
-    )
     say(
-        f"$ mitoda adapt --source {plan.source} --target {target} --method isc --steps {steps} "
+        f"$ mitoda adapt --source {plan.source} --target {target} --method isc --steps {plan.training.steps} "
         f"--patch {PATCH} --ema {EMA_DECAY:g} --seed {SEED} --out {run}"
     )
     draw_training(partial(adapt, plan, run, device=device, overwrite=overwrite), run)

@@ -1,23 +1,24 @@
-"""What the commands share in drawing: where messages go, errors in one line, progress of a training, Ctrl-C."""
+"""What the commands share in drawing: where messages go, errors in one line, progress of a training."""
 
 import errno
 import shlex
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, Group
 from rich.markup import escape
 
+from mitoda.cli.stopping import say_how_to_continue, stopping_after_step
 from mitoda.errors import MitodaError, is_out_of_memory
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+LONGEST_MESSAGE = 1200
+"""Characters; a name in a message may have any length."""
 
     from mitoda.training.adapt import Event, Finished, Started
     from mitoda.training.loop import StepsDone
@@ -52,7 +53,8 @@ def explain(error: Exception) -> str | None:
     True
     """
     if isinstance(error, MitodaError):
-        return " ".join(str(error).split("\n"))
+        text = " ".join(str(error).split("\n"))
+        return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
     if is_out_of_memory(error):
         first = (str(error).splitlines() or [""])[0]
         return (
@@ -60,7 +62,7 @@ def explain(error: Exception) -> str | None:
             f"--batch-size, or give --device cpu ({first or type(error).__name__})"
         )
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{str(error.filename)[:LONGEST_MESSAGE]}: " if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"{where}the disk is full; free some space and continue with --resume"
         return f"{where}{error.strerror or error}"
@@ -91,35 +93,6 @@ def counting(description: str, quiet: bool = False) -> Callable[..., Iterable[An
 
     hidden = quiet or not stderr.is_terminal
     return partial(track, description=description, console=stderr, transient=True, disable=hidden)
-
-
-class StopRequest:
-    """Set by the first Ctrl-C (or SIGTERM); the second ends the program at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self) -> bool:
-        return self.asked
-
-
-@contextmanager
-def stopping_after_step() -> Iterator[StopRequest]:
-    """Let a loop finish its step after Ctrl-C; the second Ctrl-C interrupts as usual."""
-    request = StopRequest()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if request.asked:
-            raise KeyboardInterrupt
-        request.asked = True
-        say("stopping after this step, then saving … (Ctrl-C again to stop at once)")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def duration(seconds: float) -> str:
@@ -166,16 +139,24 @@ def draw_training(adapting: "Callable[..., Iterator[Event]]", folder: Path) -> N
         Of the run.
     """
     from mitoda.training.adapt import Finished
+    from mitoda.training.run_folder import RunFolder
 
-    with stopping_after_step() as stop, TrainingDisplay() as display:
-        try:
-            for event in adapting(should_stop=stop):
-                display.show(event)
-                if isinstance(event, Finished) and not event.complete:
-                    raise typer.Exit(1)
-        except KeyboardInterrupt:
-            say(f"stopped at once; if there is a checkpoint, continue with: mitoda adapt --resume {folder}")
-            raise typer.Exit(1) from None
+    def continuation() -> str:
+        if RunFolder(folder).can_resume:
+            return f"from the last checkpoint, continue with: {command('adapt', '--resume', folder)}"
+        return "there is no checkpoint yet; give the same command again"
+
+    say_how_to_continue(continuation)
+    with stopping_after_step(announce_stop) as stop, TrainingDisplay() as display:
+        for event in adapting(should_stop=stop):
+            display.show(event)
+            if isinstance(event, Finished) and not event.complete:
+                raise typer.Exit(1)
+
+
+def announce_stop() -> None:
+    """Say what happens after the first Ctrl-C of a training."""
+    say("stopping after this step, then saving … (Ctrl-C again to stop at once)")
 
 
 class TrainingDisplay:
@@ -266,7 +247,7 @@ def _say_end(event: "Finished", plan: "Plan | None") -> None:
         next_step = (
             "nothing was written"
             if event.step == 0
-            else (f"continue with: mitoda adapt --resume {event.weights.parent}")
+            else f"continue with: {command('adapt', '--resume', event.weights.parent)}"
         )
         say(f"stopped after {done}; {next_step}")
         return

@@ -1,12 +1,12 @@
 """`mitoda fetch`."""
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mitoda.cli.display import command, say, stderr, stdout, warn
+from mitoda.cli.stopping import say_how_to_continue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,17 +37,12 @@ def fetch(
         return
     if not names:
         raise typer.BadParameter(f"name at least one of: {', '.join(DATASETS)}", param_hint="NAME")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    given = {"--from": source_dir, "--mirror": mirror, "--dest": dest}
+    options = [word for option, value in given.items() if value is not None for word in (option, value)]
+    again = command("fetch", *names, *options)
+    say_how_to_continue(lambda: f"what has arrived is kept, continue with: {again}")
     for dataset in [find_dataset(name) for name in names]:
-        try:
-            _draw(fetch_dataset(dataset, dest, source_dir=source_dir, mirror=mirror))
-        except KeyboardInterrupt:
-            given = {"--from": source_dir, "--mirror": mirror, "--dest": dest}
-            options = [
-                word for option, value in given.items() if value is not None for word in (option, value)
-            ]
-            say(f"stopped; what has arrived is kept, continue with: {command('fetch', *names, *options)}")
-            raise typer.Exit(1) from None
+        _draw(fetch_dataset(dataset, dest, source_dir=source_dir, mirror=mirror))
         say(f"{dataset.name}: licence: {dataset.licence}")
         say(f"{dataset.name}: please cite: {dataset.citation}")
         stdout.print(str((dest or default_dest()) / dataset.name), markup=False)

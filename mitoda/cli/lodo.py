@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mitoda.cli.display import Ticker, duration, percent, print_wide, say, stdout, stopping_after_step, warn
+from mitoda.cli.display import Ticker, announce_stop, duration, percent, print_wide, say, stdout, warn
+from mitoda.cli.stopping import say_how_to_continue, stopping_after_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +34,8 @@ def leave_one_out(
         _print_forecast(settings, out)
         return
     say(f"{LODO}: {', '.join(settings.stages)} on {describe_device(device)}, into {out / LODO}")
-    with stopping_after_step() as should_stop:
+    say_how_to_continue(lambda: "the same command continues from the last checkpoint")
+    with stopping_after_step(announce_stop) as should_stop:
         rows, complete = _follow(run_lodo(settings, out, device, should_stop=should_stop))
     if should_stop.asked:
         say("stopped; the same command resumes from the last checkpoint")
@@ -58,24 +60,21 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[LodoRow], bool]":
 
     rows: list[LodoRow] = []
     complete, ticker = True, Ticker()
-    try:
-        with TrainingDisplay() as display:
-            for event in events:
-                if isinstance(event, StageBegun):
-                    verb = "resuming" if event.resumed else "running"
-                    say(f"[{event.position}/{event.stages}] {verb} {event.stage.name}")
-                elif isinstance(event, StepsDone | HeldBackScore):
-                    display.show(event)
-                elif isinstance(event, SectionDone) and ticker.due():
-                    say(f"segmenting: {event.section + 1} of {event.sections} sections")
-                elif isinstance(event, StageScored):
-                    rows += event.rows
-                    _say_scores(event)
-                elif isinstance(event, StageFailed):
-                    warn(f"{event.stage.name} failed: {event.reason}")
-                    complete = False
-    except KeyboardInterrupt:
-        complete = False
+    with TrainingDisplay() as display:
+        for event in events:
+            if isinstance(event, StageBegun):
+                verb = "resuming" if event.resumed else "running"
+                say(f"[{event.position}/{event.stages}] {verb} {event.stage.name}")
+            elif isinstance(event, StepsDone | HeldBackScore):
+                display.show(event)
+            elif isinstance(event, SectionDone) and ticker.due():
+                say(f"segmenting: {event.section + 1} of {event.sections} sections")
+            elif isinstance(event, StageScored):
+                rows += event.rows
+                _say_scores(event)
+            elif isinstance(event, StageFailed):
+                warn(f"{event.stage.name} failed: {event.reason}")
+                complete = False
     return rows, complete
 
 

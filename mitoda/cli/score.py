@@ -125,7 +125,7 @@ def print_scores(result: "VolumeScore") -> None:
     for title, row in ((f"mean over {scored} sections", result.mean), ("all pixels pooled", result.pooled)):
         values = (row.average_precision, row.f1, row.mcc, row.iou)
         table.add_row(title, *("–" if value != value else f"{value:.4f}" for value in values))
-    stdout.print(table)
+    stdout.print(table, width=max(stdout.width, 60))  # numbers are never cut off
     stdout.print(
         f"foreground: {result.predicted_share:.2%} predicted, {result.labelled_share:.2%} labelled",
         markup=False,

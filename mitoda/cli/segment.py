@@ -20,6 +20,7 @@ from mitoda.cli.options import (
 )
 from mitoda.cli.show import open_input
 from mitoda.cli.stacks import Job, plan_jobs, run_jobs
+from mitoda.cli.stopping import say_how_to_continue
 from mitoda.inference.settings import MaskSettings, SegmentSettings
 
 if TYPE_CHECKING:
@@ -193,13 +194,10 @@ def segment(
         settings[job].check_paths(sources)
         if job.report is not None:
             check_page(job.report, sources, overwrite or resume)
-        try:
-            return _segment(stack, load(), settings[job], job.report, quiet)
-        except KeyboardInterrupt:
-            say(
-                f"interrupted; what is done is kept beside {job.output}. Continue with the same command and --resume"
-            )
-            raise typer.Exit(1) from None
+        say_how_to_continue(
+            lambda: f"what is done is kept beside {job.output}; continue with the same command and --resume"
+        )
+        return _segment(stack, load(), settings[job], job.report, quiet)
 
     run_jobs(jobs, work)
 

@@ -195,8 +195,10 @@ def score(
     prediction, labels = _as_volume(prediction), _as_volume(labels)
     ignored = None if ignore is None else _as_volume(ignore)
     check_shapes(prediction, labels, ignored)
-    if workers < 1:
-        raise InputError(f"workers is {workers}; expected 1 or more")
+    if not 1 <= workers <= 256:
+        raise InputError(f"workers is {workers}; expected 1 to 256")
+    if not 0 <= threshold <= 1:  # false for NaN
+        raise InputError(f"threshold is {threshold}; expected 0 to 1")
     chosen = list(range(prediction.shape[0])) if sections is None else sorted(set(sections))
     decided, note = decide_kind(prediction, chosen) if kind == "auto" else (kind, "")
 

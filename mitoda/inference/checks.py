@@ -1,5 +1,6 @@
 """Whether a stack and its mask look as they should."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,12 +9,19 @@ from scipy import ndimage
 
 from mitoda.data.filled import FilledVolume, TissueMap
 from mitoda.data.geometry import Geometry
-from mitoda.volumes import Volume, VoxelSize
+from mitoda.volumes import ArrayVolume, Volume, VoxelSize
+from mitoda.volumes.volume import stated_lengths
 
 ASSUMED_PIXEL_NM = 5.0
 """To check the contrast of a stack without a voxel size."""
 SHOWN = 10
 """Constant sections that a warning names."""
+OBLONG = 2.0
+"""Times that a pixel's longer side may be the shorter one without a warning."""
+MIDDLE = 2048
+"""Largest side, in pixels, of the middle of a section whose contrast is checked."""
+MOST_VALUES = 2**22
+"""Grey values of a section that its share of the median is taken from."""
 SMALLEST_PIXEL_NM = 0.5
 """Smaller pixels are taken for this size when the contrast is checked: a wider blur would take minutes."""
 
@@ -30,6 +38,7 @@ def contrast_looks_inverted(section: np.ndarray, pixel_nm: float) -> bool:
     pixel_nm : float
         Pixel size.
     """
+    section = section[middle_of(section.shape)]
     # Hot and dead pixels are thin and bright or dark too.
     low, high = np.percentile(section[::4, ::4], (0.2, 99.8))
     values = section.astype(np.float32).clip(low, high)
@@ -38,6 +47,12 @@ def contrast_looks_inverted(section: np.ndarray, pixel_nm: float) -> bool:
     thin -= thin.mean()
     deviation = float(thin.std())
     return deviation > 0 and float((thin**3).mean()) / deviation**3 > 0.05
+
+
+def middle_of(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the middle of a section, at most `MIDDLE` of each."""
+    rows, columns = (slice(max(0, (size - MIDDLE) // 2), (size + MIDDLE) // 2) for size in shape)
+    return rows, columns
 
 
 def mask_warnings(
@@ -65,6 +80,23 @@ def mask_warnings(
             f"the sections of a pair are {apart:g} nm apart here and were {geometry.spacing:g} nm apart in training; "
             "the mask may be less accurate"
         )
+
+
+def oblong_pixels(voxel_size: VoxelSize) -> str:
+    """Warn about pixels that are much longer than wide; empty if they are not.
+
+    Examples
+    --------
+    >>> oblong_pixels((50, 5, 5))
+    ''
+    """
+    rows, columns = voxel_size[1:]
+    if max(rows, columns) <= OBLONG * min(rows, columns):
+        return ""
+    return (
+        f"pixels are {rows:g} × {columns:g} nm, though microscopes make square ones; voxel sizes are given in the "
+        "order Z Y X: section thickness, then pixel size along rows and columns"
+    )
 
 
 def _tissue_warnings(tissue: TissueMap, sections: int) -> Iterator[str]:
@@ -99,25 +131,34 @@ def inspect_volume(volume: Volume) -> dict[str, Any]:
     Returns
     -------
     dict
-        name, sections, rows, columns, dtype, voxel_size_nm (or None), grey values (least, median, greatest) and
-        whether the contrast of any of them looks inverted.
+        name, sections, rows, columns, dtype, voxel_size_nm (None where unknown), grey values (least, median,
+        greatest) and whether the contrast of any of them looks inverted.
     """
     sections, rows, columns = volume.shape
-    looked_at = np.stack([volume.read(k) for k in _three(sections)])
-    pixel_nm = volume.voxel_size[1] if volume.voxel_size else ASSUMED_PIXEL_NM
-    filled = FilledVolume(volume, TissueMap(volume, (pixel_nm, pixel_nm)))
+    least, median, greatest, middles = [], [], [], []
+    for k in _three(sections):
+        section = volume.read(k)
+        least.append(section.min())
+        greatest.append(section.max())
+        median.append(section[:: math.ceil(section.size / MOST_VALUES)])
+        middles.append(section[middle_of(section.shape)].copy())
+        del section  # before the next is read: it may be large
+    stated = stated_lengths(volume)
+    pixel_nm = stated[1] or ASSUMED_PIXEL_NM
+    middle = ArrayVolume(np.stack(middles), name=volume.name)
+    filled = FilledVolume(middle, TissueMap(middle, (pixel_nm, pixel_nm)))
     return {
         "name": volume.name,
         "sections": sections,
         "rows": rows,
         "columns": columns,
         "dtype": str(volume.dtype),
-        "voxel_size_nm": list(volume.voxel_size) if volume.voxel_size else None,
-        "least_grey_value": float(looked_at.min()),
-        "median_grey_value": float(np.median(looked_at)),
-        "greatest_grey_value": float(looked_at.max()),
+        "voxel_size_nm": list(stated) if any(stated) else None,
+        "least_grey_value": float(min(least)),
+        "median_grey_value": float(np.median(np.concatenate(median))),
+        "greatest_grey_value": float(max(greatest)),
         "contrast_looks_inverted": any(
-            contrast_looks_inverted(filled.read(k), pixel_nm) for k in _three(sections)
+            contrast_looks_inverted(filled.read(k), pixel_nm) for k in range(middle.shape[0])
         ),
     }
 

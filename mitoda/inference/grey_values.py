@@ -4,6 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+BLOCK = 2**24
+"""Pixels that are squared at once."""
 GRID = 24
 """Cells along each side of a section, whose means show its shading."""
 SKIP = 4
@@ -25,9 +27,19 @@ def normalise_section(section: np.ndarray, kind: str) -> np.ndarray:
     values = correct_shading(section.astype(np.float32))
     if kind == "minmax":
         low, high = float(values.min()), float(values.max())
-        return (values - low) / max(high - low, 1e-6)
+        values -= low
+        values /= max(high - low, 1e-6)
+        return values
     values -= values.mean()
-    return values / max(float(np.sqrt(np.square(values).mean())), 1e-6)
+    values /= max(float(np.sqrt(np.float32(mean_square(values)))), 1e-6)
+    return values
+
+
+def mean_square(values: np.ndarray) -> float:
+    """Mean of the squared values of (rows, columns), without an array of their size."""
+    step = max(1, BLOCK // values.shape[1])
+    blocks = [values[start : start + step] for start in range(0, len(values), step)]
+    return sum(float(np.square(block).mean()) * len(block) for block in blocks) / len(values)
 
 
 def correct_shading(values: np.ndarray) -> np.ndarray:

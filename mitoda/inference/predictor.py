@@ -1,7 +1,8 @@
 """A network over whole sections: normalised, resampled, cut into tiles and views, batched, and put together again."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
@@ -17,6 +18,22 @@ from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork, PairOutput, SectionFeatures
 
 Item = TypeVar("Item")
+
+LARGE = 2**26
+"""Working pixels of a section above which its tiles are encoded when they are decoded, twice in all: 8192 × 8192. The
+features of 12,000 × 12,000 pixels take 0.9 GB in bfloat16."""
+
+
+@dataclass(frozen=True, eq=False)
+class LazyFeatures:
+    """Features of a large section, which are computed anew at each iteration."""
+
+    predictor: "SectionPredictor"
+    section: Tensor
+    """As `SectionPredictor.prepare` returns it."""
+
+    def __iter__(self) -> Iterator[SectionFeatures]:
+        return self.predictor.encode_in_turn(self.section)
 
 
 class Piece(NamedTuple):
@@ -124,6 +141,22 @@ class SectionPredictor:
             prepared = prepared.pin_memory()
         return prepared.to(self.device, non_blocking=True)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the features of a whole section would take too much memory."""
+        return self.working[0] * self.working[1] > LARGE
+
+    def encode_in_turn(self, section: Tensor) -> Iterator[SectionFeatures]:
+        """Encode the pieces of one prepared section as they are asked for, tile by tile."""
+        rows, columns = self.tiling.tile
+        crops = (
+            section[..., row : row + rows, column : column + columns] for row, column in self.tiling.corners
+        )
+        for batch in batched(
+            (crop.flip(view) if view else crop for crop in crops for view in self.views), self.batch_size
+        ):
+            yield from self._encode_batch(batch)
+
     @torch.inference_mode()
     def encode(self, sections: Sequence[Tensor]) -> list[list[SectionFeatures]]:
         """Encode every view of every tile of prepared sections; return the pieces of each section, tile by tile."""
@@ -136,14 +169,19 @@ class SectionPredictor:
         pieces = (crop.flip(view) if view else crop for crop in crops for view in self.views)
         encoded: list[SectionFeatures] = []
         for batch in batched(pieces, self.batch_size):
-            with self._autocast():
-                features = self.encode_batch(self._cast(joined(batch)))
-            encoded += [type(features)(*(t[i : i + 1] for t in features)) for i in range(len(batch))]
+            encoded += self._encode_batch(batch)
         return list(batched(iter(encoded), len(self.pieces)))
 
+    def _encode_batch(self, batch: Sequence[Tensor]) -> list[SectionFeatures]:
+        with self._autocast():
+            features = self.encode_batch(self._cast(joined(batch)))
+        return [type(features)(*(t[i : i + 1] for t in features)) for i in range(len(batch))]
+
     @torch.inference_mode()
-    def decode(self, pairs: Sequence[tuple[list[SectionFeatures], list[SectionFeatures]]]) -> Tensor:
+    def decode(self, pairs: Sequence[tuple[Iterable[SectionFeatures], Iterable[SectionFeatures]]]) -> Tensor:
         """Foreground probability of both sections of encoded pairs, on the padded output grid.
+
+        The pieces of a section are taken in their order, each once.
 
         Returns
         -------
@@ -153,7 +191,7 @@ class SectionPredictor:
         pieces = (
             Piece(pair, tile, view, first, second)
             for pair, encoded in enumerate(pairs)
-            for (tile, view), first, second in zip(self.pieces, *encoded, strict=True)
+            for (tile, view), (first, second) in zip(self.pieces, _side_by_side(*encoded), strict=True)
         )
         for batch in batched(pieces, self.batch_size):
             first, second = (
@@ -220,7 +258,7 @@ class SectionPredictor:
         full = full[..., : self.working[0], : self.working[1]]
         if self.working != self.shape:
             full = F.interpolate(full, self.shape, mode="bilinear", antialias=True)
-        full = full.clamp(0, 1)  # rounding of weights can give 1.0000001
+        full = full.clamp_(0, 1)  # rounding of weights can give 1.0000001
         if self.device.type != "cuda":
             return full[0, 0].cpu().numpy
         host = torch.empty(self.shape, pin_memory=True)
@@ -240,6 +278,13 @@ class SectionPredictor:
 
     def _cast(self, sections: Tensor) -> Tensor:
         return sections.bfloat16() if self.bfloat16 and self.device.type == "cpu" else sections
+
+
+def _side_by_side(
+    first: Iterable[SectionFeatures], second: Iterable[SectionFeatures]
+) -> Iterator[tuple[SectionFeatures, SectionFeatures]]:
+    """Pieces of two sections; those of a section paired with itself are made once."""
+    return ((piece, piece) for piece in first) if first is second else zip(first, second, strict=True)
 
 
 def for_inference(network: PairNetwork, bfloat16: bool, device: torch.device) -> PairNetwork:

@@ -16,16 +16,17 @@ import numpy as np
 
 from mitoda.data.filled import FilledVolume
 from mitoda.errors import FileError
-from mitoda.inference.checks import mask_warnings
+from mitoda.inference.checks import mask_warnings, oblong_pixels
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
 from mitoda.inference.streaming import known_voxel_size, predict
 from mitoda.inference.voxel_size import VoxelSizeFound, search_voxel_size
 from mitoda.models.model import Model
 from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
-from mitoda.volumes import SectionWriter, Volume, open_labels, open_volume, read_partial, write_sections
-from mitoda.volumes.files import partial_path
-from mitoda.volumes.writer import previous_path, was_written_by
+from mitoda.volumes import SectionWriter, Volume, open_labels, open_values, read_partial, write_sections
+from mitoda.volumes.files import locked, partial_path
+from mitoda.volumes.partial import check_partial, previous_path, remove_previous, was_written_by
+from mitoda.volumes.volume import Lengths, stated_lengths
 
 NO_MEMBRANES = (
     "no dark membrane stands out around the mitochondria found, so their boundaries were not moved "
@@ -113,27 +114,38 @@ def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generato
     ... ):
     ...     print(event)
     """
-    began = time.monotonic()
     settings.check_paths([Path(volume.name)])
-    calibration = volume.voxel_size
-    if calibration is None:
+    with ExitStack() as locks:
+        for path in settings.written:
+            locks.enter_context(locked(path))
+        yield from _segment(volume, model, settings)
+
+
+def _segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generator[Event, None, None]:
+    """Segment, with the outputs locked."""
+    began = time.monotonic()
+    calibration = stated_lengths(volume)
+    if volume.voxel_size is None:
         found = search_voxel_size(volume, model)
         yield found
         volume = copy.copy(volume)
         volume.voxel_size = found.voxel_size
     voxel_size = known_voxel_size(volume)
+    if warning := oblong_pixels(voxel_size):
+        yield Notice(warning)
     resolved = resolve(settings, model.info, voxel_size)
     yield resolved
     filled = FilledVolume(volume)
     job = _Job(filled, model, settings, resolved, calibration)
     if job.is_complete:
-        job.first_pass.unlink(missing_ok=True) if resolved.two_passes else None
+        job.remove_leftovers()
         yield AlreadyComplete(Path(settings.output))
         yield from job.number()
         return
     job.check_leftovers()
     yield from job.predict()
     left = job.finalize() if resolved.two_passes else job.foreground
+    job.remove_leftovers()
     yield from job.number()
     voxels = float(np.prod(volume.shape))
     yield Segmented(
@@ -220,14 +232,14 @@ class _Job:
         model: Model,
         settings: SegmentSettings,
         resolved: Resolved,
-        calibration: tuple[float, float, float] | None,
+        calibration: Lengths,
     ) -> None:
         self.volume = volume
         self.model = model
         self.settings = settings
         self.two_passes = resolved.two_passes
         self.calibration = calibration
-        """Voxel size written into the files."""
+        """Voxel size written into the files, as far as it is stated."""
         self.identity = run_identity(volume.volume, model, settings, resolved)
         self.finalizer = make_finalizer(settings, resolved, known_voxel_size(volume))
         self.foreground = 0
@@ -257,6 +269,9 @@ class _Job:
 
     def check_leftovers(self) -> None:
         """Refuse, before any work, files that would be in the way at the end."""
+        for path in {*self.settings.written, *self.files}:
+            check_partial(partial_path(path))
+            check_partial(previous_path(path))
         if self.settings.overwrite:
             return
         for path in self.settings.paths:
@@ -316,7 +331,7 @@ class _Job:
         if not self.settings.resume:
             return 0, ()
         if self._is_done(path):
-            done = open_volume(path)
+            done = open_values(path)
             return done.shape[0], (done.read(section) for section in range(done.shape[0]))
         partial = read_partial(path, self.identity, self.volume.shape, np.dtype(np.uint8))
         return partial.count, partial
@@ -357,7 +372,7 @@ class _Job:
     def finalize(self) -> int:
         """Write the final mask from the first pass; return its voxels of foreground."""
         left = 0
-        unfiltered = open_volume(self.first_pass)
+        unfiltered = open_values(self.first_pass)
         if self.settings.resume:  # this pass takes seconds, so it starts again
             partial_path(self.output).unlink(missing_ok=True)
         with self._writer(self.output, self.final_identity) as writer, ThreadPoolExecutor(1) as pool:
@@ -371,7 +386,6 @@ class _Job:
                     waiting.pop(0).result()
             for future in waiting:
                 future.result()
-        self.first_pass.unlink()
         return left
 
     def number(self) -> Iterator[Numbered]:
@@ -399,3 +413,10 @@ class _Job:
             identity=self.labels_identity,
         )
         yield Numbered(output, found.count, found.components)
+
+    def remove_leftovers(self) -> None:
+        """Remove what only an unfinished run needs."""
+        if self.two_passes:
+            self.first_pass.unlink(missing_ok=True)
+        for path in {self.output, *self.files}:
+            remove_previous(path)

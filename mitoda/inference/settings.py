@@ -1,19 +1,21 @@
 """How a volume is predicted, which voxels become mitochondria, and which files are written."""
 
-import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mitoda.data.geometry import voxels_in
-from mitoda.errors import InputError
+from mitoda.errors import InputError, check_numbers
 from mitoda.volumes import VoxelSize
 from mitoda.volumes.files import check_output
 
 if TYPE_CHECKING:  # this module is imported for its defaults, without torch
     from mitoda.models.weights import WeightsInfo
 
+LONGEST_NAME = 200
+"""Bytes of an output's name; the files of an interrupted run have longer ones."""
 SUGGESTED_SIDE_NM = 2000.0
 """Side of a rectangle that `suggest` proposes: a few mitochondria, two or three minutes of painting."""
 
@@ -36,14 +38,9 @@ class PredictionSettings:
     """Compile the network with `torch.compile`: faster after about a minute."""
 
     def __post_init__(self) -> None:
-        if self.tile is not None and min(self.tile) < 1:
-            raise InputError(f"tile is rows and columns in pixels, each at least 1; got {self.tile}")
-        if self.overlap < 0:
-            raise InputError(f"overlap is a number of pixels, 0 or more; got {self.overlap}")
-        if self.smoothing is not None and not 0 <= self.smoothing < math.inf:
-            raise InputError(f"smoothing is a length in nanometres, 0 or more; got {self.smoothing}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"batch_size is a number of pairs, at least 1; got {self.batch_size}")
+        if self.tile is not None and not all(1 <= side <= 10**6 for side in self.tile):
+            raise InputError(f"tile is rows and columns in pixels, each from 1 to 1,000,000; got {self.tile}")
+        check_numbers(self, overlap=(0, 10**6), smoothing=(0, 10**6), batch_size=(1, 4096))
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,7 @@ class MaskSettings(PredictionSettings):
         super().__post_init__()
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise InputError(f"threshold must lie between 0 and 1; got {self.threshold}")
-        if self.min_size is not None and self.min_size < 0:
-            raise InputError(f"min_size is a number of voxels, 0 or more; got {self.min_size}")
-        if not math.isfinite(self.boundary):
-            raise InputError(f"boundary is a length in nanometres; got {self.boundary}")
+        check_numbers(self, min_size=(0, 10**15), boundary=(-(10**6), 10**6))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +84,15 @@ class SegmentSettings(MaskSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.mask_value <= 255:
-            raise InputError(f"mask_value must be from 1 to 255; got {self.mask_value}")
+        check_numbers(self, mask_value=(1, 255))
         named = [Path(path).resolve() for path in (*self.paths, self.instances) if path is not None]
         if len(set(named)) < len(named):
             raise InputError(f"mask, probability map and labels cannot both be written to {named[-1]}")
+
+    @property
+    def written(self) -> list[Path]:
+        """All files that are written."""
+        return [*self.paths, *([Path(self.instances)] if self.instances is not None else [])]
 
     @property
     def paths(self) -> list[Path]:
@@ -110,9 +108,13 @@ class SegmentSettings(MaskSettings):
             If a name does not end in .tif or .tiff, or as `check_output` raises it.
         """
         inputs = list(inputs)
-        for path in [*self.paths, *([Path(self.instances)] if self.instances is not None else [])]:
+        for path in self.written:
             if path.suffix.lower() not in (".tif", ".tiff"):
                 raise InputError(f"{path} must end in .tif or .tiff; mitoda writes TIFF")
+            if len(os.fsencode(path.name)) > LONGEST_NAME:
+                raise InputError(
+                    f"the name {path.name[:20]}… is too long; give one of at most {LONGEST_NAME} bytes"
+                )
             check_output(path, inputs, self.overwrite or self.resume)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mitoda.data.filled import FilledVolume
 from mitoda.errors import InputError, is_out_of_memory
-from mitoda.inference.predictor import SectionPredictor, batched
+from mitoda.inference.predictor import LazyFeatures, SectionPredictor, batched
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.tiling import plan_pairs
 from mitoda.models.model import Model
@@ -192,18 +192,24 @@ def predict_maps(
     ) as sections_ahead:
         for group in batched(sections_ahead, predictor.batch_size):
             last = group[-1][0]
-            features = dict(zip((k for k, _ in group), predictor.encode([s for _, s in group]), strict=True))
-            for k, section in group:
-                if (stride + len(group)) * _bytes(features[k]) <= FEATURES_LIMIT:
-                    kept[k] = features[k]
-                else:
-                    prepared[k] = section
+            features = _encode(predictor, dict(group))
+            fitting = {
+                k: encoded
+                for k, encoded in features.items()
+                if isinstance(encoded, list) and (stride + len(group)) * _bytes(encoded) <= FEATURES_LIMIT
+            }
+            kept |= fitting
+            prepared |= {k: section for k, section in group if k not in fitting}
             pairs = [pair for k, _ in group for pair in ending.get(k, [])]
             again = sorted({k for pair in pairs for k in pair} - features.keys() - kept.keys())
-            features |= dict(zip(again, predictor.encode([prepared[k] for k in again]), strict=True))
+            features |= _encode(predictor, {k: prepared[k] for k in again})
             features |= kept
             predicted = predictor.decode([(features[a], features[b]) for a, b in pairs])
-            del features, group
+            del features, fitting, group
+            done = [k for k in (*kept, *prepared) if last_use[k] <= last]
+            for k in done:  # before the maps are used, which takes memory too
+                kept.pop(k, None)
+                prepared.pop(k, None)
             for pair, maps in zip(pairs, predicted, strict=True):
                 for k, probability in zip(pair, maps, strict=True):
                     total, visits = sums.get(k, (0.0, 0))
@@ -212,11 +218,19 @@ def predict_maps(
                 total, visits = sums.pop(following)
                 yield total / visits
                 following += 1
-            for done in [k for k in (*kept, *prepared) if last_use[k] <= last]:
-                kept.pop(done, None)
-                prepared.pop(done, None)
-                if done < start:
-                    sums.pop(done, None)
+            for k in done:
+                if k < start:
+                    sums.pop(k, None)
+
+
+def _encode(
+    predictor: SectionPredictor, prepared: dict[int, Tensor]
+) -> dict[int, list[SectionFeatures] | LazyFeatures]:
+    """Encode prepared sections, all at once unless they are large."""
+    if predictor.is_large:
+        return {k: LazyFeatures(predictor, section) for k, section in prepared.items()}
+    encoded = predictor.encode(list(prepared.values()))
+    return dict(zip(prepared, encoded, strict=True))
 
 
 def _bytes(features: list[SectionFeatures]) -> int:

@@ -18,6 +18,7 @@ from mitoda.errors import InputError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, consistency_scores
 from mitoda.models.model import Model
 from mitoda.volumes import Volume, VoxelSize
+from mitoda.volumes.volume import Lengths, stated_lengths
 
 ZOOMS = (0.4, 0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5, 3.2)
 """Pixel sizes that are tried, as multiples of the one the network works at."""
@@ -39,34 +40,52 @@ class VoxelSizeFound:
     voxel_size: VoxelSize
     tried: list[tuple[float, float | None]]
     """Pixel size in nanometres, and the Dice of the network's two predictions of a section; None where they are empty
-    or foreground everywhere."""
+    or foreground everywhere. Empty if the metadata have the pixel size."""
+    stated: Lengths = (None, None, None)
+    """Lengths that the metadata have; they are kept."""
 
     @property
     def sentence(self) -> str:
         """The voxel size, how it was found, and how to give it instead."""
         z, y, x = self.voxel_size
+        advice = "Check the estimate; if you know the voxel size, give --voxel-size Z Y X"
+        if not self.tried:
+            return (
+                f"the metadata have pixels of {y:.3g} × {x:.3g} nm, but no section thickness; estimated from the "
+                f"images: {z:.3g} nm. {advice}"
+            )
+        missing = "voxel size" if self.stated[0] is None else "pixel size"
         tried = ", ".join(
             f"{pixel:.3g} nm {'–' if dice is None else f'{dice:.2f}'}" for pixel, dice in self.tried
         )
         return (
-            f"the metadata have no voxel size; estimated from the images: {z:.3g} {y:.3g} {x:.3g} nm "
-            f"(agreement of a section's two predictions by pixel size: {tried}). Check the estimate; if you know the "
-            "voxel size, give --voxel-size Z Y X"
+            f"the metadata have no {missing}; estimated from the images: {z:.3g} {y:.3g} {x:.3g} nm "
+            f"(agreement of a section's two predictions by pixel size: {tried}). {advice}"
         )
 
 
 def search_voxel_size(volume: Volume, model: Model) -> VoxelSizeFound:
-    """Find the voxel size at which a network agrees best with itself; the volume's own is ignored.
+    """Find what the metadata do not have of the voxel size: what they have is kept.
+
+    Without a pixel size, it is the one at which a network agrees best with itself. Where the metadata have the pixel
+    size, only the section thickness is estimated, without the network.
 
     Raises
     ------
     InputError
-        If the stack has fewer than three sections, the network sees no context, or it finds nothing at any scale.
+        If the stack has too few sections, the network sees no context, or it finds nothing at any scale.
     """
     refuse = (
         f"the voxel size of {volume.name} is not in its metadata and could not be estimated from its images"
     )
     advice = "give it in nanometres: --voxel-size Z Y X (section thickness, then pixel size along rows and columns)"
+    stated = stated_lengths(volume)
+    thickness, row, column = stated
+    if row is not None and column is not None:
+        if volume.shape[0] < 2:
+            raise InputError(f"{refuse} (a single section does not show its thickness); {advice}")
+        ratio = section_thickness(FilledVolume(volume, TissueMap(volume, (row, column))))
+        return VoxelSizeFound((ratio * (row + column) / 2, row, column), [], stated)
     if volume.shape[0] < 3 or not model.network.joined:
         reason = (
             "it takes three sections" if model.network.joined else "the network sees one section at a time"
@@ -74,10 +93,10 @@ def search_voxel_size(volume: Volume, model: Model) -> VoxelSizeFound:
         raise InputError(f"{refuse} ({reason}); {advice}")
     pixel, geometry = model.geometry.pixel, model.geometry
     filled = FilledVolume(volume, TissueMap(volume, pixel))
-    ratio = section_thickness(filled)
+    ratio = section_thickness(filled) if thickness is None else 0.0
     tried: list[tuple[float, float | None]] = []
     for zoom in ZOOMS:
-        size = (zoom * pixel[0] * ratio, zoom * pixel[0], zoom * pixel[1])
+        size = (thickness or zoom * pixel[0] * ratio, zoom * pixel[0], zoom * pixel[1])
         # The two predictions are those of a section with a neighbour on both sides.
         stride = min(geometry.stride(size, volume.shape[0]), (volume.shape[0] - 1) // 2)
         pairs = UnlabelledPairs(filled, stride, geometry.scale(size))
@@ -87,7 +106,8 @@ def search_voxel_size(volume: Volume, model: Model) -> VoxelSizeFound:
     if all(agreement is None for _, agreement in tried):
         raise InputError(f"{refuse} (the network finds no mitochondria at any scale); {advice}")
     best = middle_of_peak([-1.0 if agreement is None else agreement for _, agreement in tried])
-    return VoxelSizeFound((ratio * best * pixel[0], best * pixel[0], best * pixel[1]), tried)
+    size = (thickness or ratio * best * pixel[0], best * pixel[0], best * pixel[1])
+    return VoxelSizeFound(size, tried, stated)
 
 
 def middle_of_peak(agreements: Sequence[float], tolerance: float = 0.02) -> float:
@@ -115,7 +135,7 @@ def section_thickness(volume: Volume, samples: int = SAMPLES) -> float:
     difference. Sections are blurred first, because noise differs between sections but not between shifts. `samples`
     pairs of neighbours are compared.
     """
-    lags = np.arange(LARGEST_RATIO + 1)
+    lags = np.arange(min(LARGEST_RATIO, min(volume.shape[1:]) // 2) + 1)
     across, along = [], []
     for k in np.unique(np.linspace(0, volume.shape[0] - 2, samples).round().astype(int)):
         one, other = (_prepared(volume, int(k) + step) for step in (0, 1))

@@ -125,7 +125,7 @@ def read_info(path: Path) -> WeightsInfo:
     except (SafetensorError, OSError) as error:
         kind = "a pickled PyTorch checkpoint" if _is_pickle(path) else "not a safetensors file"
         raise FileError(
-            f"{path} is {kind} ({_first_line(error)}); mitoda reads only weights that 'mitoda adapt' wrote"
+            f"{path} is {kind} ({first_line(error)}); mitoda reads only weights that 'mitoda adapt' wrote"
         ) from error
     if metadata.get("format") != FORMAT:
         raise FileError(
@@ -142,7 +142,8 @@ def _is_pickle(path: Path) -> bool:
     return start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or start == b"PK\x03\x04"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -161,7 +162,10 @@ def load_weights(path: Path) -> tuple[PairNetwork, WeightsInfo]:
             f"(it has {', '.join(BACKBONES)}); the file may be from a newer mitoda"
         )
     network = build_network(info.backbone)
-    network.load_state_dict(_read_tensors(path, info.backbone, network.state_dict()))
+    try:
+        network.load_state_dict(_read_tensors(path, info.backbone, network.state_dict()))
+    except SafetensorError as error:
+        raise FileError(f"{path} is damaged: {first_line(error)}; copy or download it again") from error
     return network.eval(), info
 
 
@@ -193,7 +197,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         try:
             torch.save(state, partial)
         except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(_first_line(error)) from error
+            raise OSError(first_line(error)) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -213,7 +217,7 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, weights_only=True)
     except Exception as error:  # torch.load raises errors of any kind on damaged files
         raise FileError(
-            f"{path} is damaged and cannot be resumed ({_first_line(error)}); start the run again with --overwrite"
+            f"{path} is damaged and cannot be resumed ({first_line(error)}); start the run again with --overwrite"
         ) from error
     if not isinstance(state, dict):
         raise FileError(f"{path} was not written by mitoda; start the run again with --overwrite")

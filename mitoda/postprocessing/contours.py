@@ -26,7 +26,9 @@ class Rim(NamedTuple):
 
 def find_rim(probability: np.ndarray) -> Rim:
     """Find the pixels on contours of a section of probabilities × 255, uint8, shape (rows, columns)."""
-    own = LEVELS_REACHED[probability]
+    own = np.empty(probability.shape, np.int8)
+    for row, values in enumerate(probability):  # by rows: numpy makes indices of 8 bytes
+        own[row] = LEVELS_REACHED[values]
     lowest = own.copy()
     np.minimum(lowest[1:], own[:-1], out=lowest[1:])
     np.minimum(lowest[:-1], own[1:], out=lowest[:-1])

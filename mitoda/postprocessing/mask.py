@@ -19,7 +19,10 @@ REFERENCE = 0.5
 
 def quantise(probability: np.ndarray) -> np.ndarray:
     """Return probability × 255, rounded, as uint8: what maps are written as."""
-    return np.asarray(np.rint(probability * 255), np.uint8)
+    result = np.empty(probability.shape, np.uint8)
+    for row, values in enumerate(probability):  # by rows: a section may be large
+        np.rint(values * 255, out=result[row], casting="unsafe")
+    return result
 
 
 def move_boundary(mask: np.ndarray, distance_nm: float, pixel_nm: tuple[float, float]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Adapt to a target: everything from a plan to weights, checks and a report, as a stream of events."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from mitoda.data.pairs import Pairs
 from mitoda.errors import InputError
+from mitoda.inference.checks import oblong_pixels
 from mitoda.inference.streaming import known_voxel_size
 from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.methods import Arithmetic
@@ -22,6 +24,7 @@ from mitoda.training.report import Checks, check_result, draw_curves, write_run_
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
 from mitoda.training.state import Run
+from mitoda.volumes.files import locked
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,26 @@ def adapt(
     ...     print(event)
     """
     run_folder = RunFolder(Path(folder))
-    if not resume:
-        run_folder.check_free(overwrite)
+    with ExitStack() as held:
+        if resume:
+            run_folder.check_files()
+            held.enter_context(locked(run_folder.plan))
+            run_folder.remove_leftovers()
+        else:
+            run_folder.check_free(overwrite)
+        claim = partial(_claim, run_folder, held, resume, overwrite)
+        yield from _adapt(plan, run_folder, device, resume, should_stop, claim)
+
+
+def _adapt(
+    plan: Plan,
+    run_folder: RunFolder,
+    device: str,
+    resume: bool,
+    should_stop: Callable[[], bool],
+    claim: Callable[[Plan, Run], None],
+) -> Iterator[Event]:
+    """Adapt; `claim` is called after the first step."""
     chosen = choose_device(device)
     arithmetic = Arithmetic(chosen, choose_bfloat16(plan.precision, chosen))
     if not resume:
@@ -128,12 +149,12 @@ def adapt(
     yield Started(plan, prepared, describe_device(chosen), arithmetic.bfloat16)
     for name, pairs in prepared.domains():
         yield from _warnings(name, pairs, plan, prepared)
-    claim = partial(_claim, run_folder, plan, resume)
-    for event in train(run, prepared.source, prepared.target, should_stop=should_stop, on_first_step=claim):
+    began = partial(claim, plan, run)
+    for event in train(run, prepared.source, prepared.target, should_stop=should_stop, on_first_step=began):
         if isinstance(event, Ended):
             yield _finish(event, plan, prepared, run_folder, chosen)
             return
-        if isinstance(event, Saved):
+        if isinstance(event, Saved) and not should_stop():  # at a stop there is no time for pictures
             draw_curves(run_folder)
         yield event
 
@@ -146,12 +167,19 @@ def _check_start(start: Path | None, folder: RunFolder) -> None:
         )
 
 
-def _claim(folder: RunFolder, plan: Plan, resume: bool) -> None:
-    """Make the folder hold this run, once it is known to begin; an earlier run is removed."""
-    if not resume:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.remove_run()
-    plan.save(folder)
+def _claim(folder: RunFolder, held: ExitStack, resume: bool, overwrite: bool, plan: Plan, run: Run) -> None:
+    """Make the folder hold this run, once it is known to begin; an earlier run is replaced by its first checkpoint."""
+    if resume:
+        plan.save(folder)
+        return
+    folder.path.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(folder.plan))
+    folder.check_free(overwrite)  # another run may have begun there meanwhile
+    folder.remove_leftovers()
+    start = folder.start()
+    run.save(start)
+    plan.save(start)
+    folder.begin(start)
 
 
 def _search_voxel_size(plan: Plan, device: torch.device) -> tuple[Plan, Notice] | None:
@@ -175,14 +203,17 @@ def _warnings(name: str, pairs: Pairs, plan: Plan, prepared: Prepared) -> Iterat
             f"{plan.training.patch}; they are mirrored at their edges. A smaller --patch trains faster",
             is_warning=True,
         )
+    size = pairs.volume.voxel_size
+    if size is not None and (warning := oblong_pixels(size)):
+        yield Notice(f"{name}: {warning}", is_warning=True)
     spacing = prepared.info.spacing
     if pairs.stride == 0:
         yield Notice(
             f"the {name} is a single section, paired with itself; it has no neighbours to learn from",
             is_warning=True,
         )
-    elif pairs.volume.voxel_size is not None:
-        apart = pairs.stride * pairs.volume.voxel_size[0]
+    elif size is not None:
+        apart = pairs.stride * size[0]
         if not 0.5 <= apart / spacing <= 2:
             yield Notice(f"pairs of the {name} are {apart:g} nm apart, not {spacing:g} nm", is_warning=True)
 
@@ -208,6 +239,5 @@ def _finish(
         if prepared.start is not None and prepared.painted is None and checks.is_worse:
             _keep_start(ended, prepared.start, folder)
             checks = replace(checks, kept_start=True)
-    if ended.step > 0:
         report = write_run_report(plan, prepared, folder, ended, device, checks)
     return Finished(ended.step, ended.seconds, ended.complete, folder.weights, checks, report)

@@ -69,6 +69,15 @@ def open_domain(
     return Domain(spec, volume, labels, "of the person's own data")
 
 
+def _check_foreground(labels: Volume) -> None:
+    """Refuse labels of a source that have no foreground; reads up to the first section that has some."""
+    if not any(labels.read(section).any() for section in range(labels.shape[0])):
+        raise InputError(
+            f"the labels {labels.name} have no foreground: all their values are 0; give labels in which mitochondria "
+            "are not 0"
+        )
+
+
 def split_spec(spec: str) -> tuple[str, str]:
     """Split IMAGES:LABELS into two paths; a drive letter's colon does not count.
 
@@ -141,6 +150,9 @@ def prepare(plan: Plan) -> Prepared:
     source = _open_source(plan, target)
     others = _open_others(plan, source, target)
     start, begun = _starting_weights(plan)
+    for one in (source, *others):
+        if one is not None and one.labels is not None:
+            _check_foreground(one.labels)
     geometry = _choose_geometry(plan, source, target, begun)
     target_size = _known_size(target.volume, "target_voxel_size")
     # `segment` derives its stride from this spacing, so a given stride decides it.

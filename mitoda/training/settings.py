@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from mitoda import __version__
-from mitoda.errors import FileError, InputError
+from mitoda.errors import FileError, InputError, check_numbers
 from mitoda.training.run_folder import RunFolder
 from mitoda.volumes import VoxelSize
 from mitoda.volumes.files import read_record, write_record
@@ -91,20 +91,6 @@ class TrainingSettings:
             )
         augmentation_named(self.augmentation)
         parse_settings(self.method, self.assignments)
-
-
-def check_numbers(settings: object, **ranges: tuple[float, float]) -> None:
-    """Refuse fields that are not finite or out of their range; None is no number.
-
-    Raises
-    ------
-    InputError
-        Names the field, its range and the value.
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(settings, name)
-        if value is not None and not low <= value <= high:  # false for NaN
-            raise InputError(f"{name} must be from {low:,} to {high:,}; got {value}")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """State of a training between its steps: method, averaged weights, clock, random state, and the checkpoint of them."""
 
 import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field, TypeAdapter
 
 from mitoda.data.painted import PaintedLabels
 from mitoda.data.pairs import PseudoLabels
@@ -13,10 +14,22 @@ from mitoda.errors import FileError
 from mitoda.methods import Arithmetic, Method, SelfLabelling, build_method
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
-from mitoda.models.weights import WeightsInfo, load_state, load_weights, save_state, save_weights
+from mitoda.models.weights import WeightsInfo, first_line, load_state, load_weights, save_state, save_weights
 from mitoda.training.painting import HeldBackScore
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import SCHEDULES, TrainingSettings
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """Numbers of a state, as they are read back."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"allow_inf_nan": False}
+
+    step: Annotated[int, Field(ge=0, strict=True)]
+    seconds: Annotated[float, Field(ge=0, strict=True)]
+    averaged: Annotated[int, Field(ge=0, strict=True)]
+    round: Annotated[int, Field(ge=0, strict=True)]
 
 
 class Run:
@@ -141,11 +154,12 @@ class Run:
             info = self.held_back_score.calibrated(info)
         save_weights(path, self.average, info)
 
-    def save(self) -> None:
-        """Write weights and state."""
-        self.save_average(self.folder.weights)
+    def save(self, folder: RunFolder | None = None) -> None:
+        """Write weights and state, into another folder than the run's if one is given."""
+        folder = folder or self.folder
+        self.save_average(folder.weights)
         save_state(
-            self.folder.state,
+            folder.state,
             {
                 "step": self.step,
                 "seconds": self.seconds,
@@ -170,19 +184,22 @@ class Run:
         """
         state = load_state(self.folder.state)
         try:
-            self.step, self.seconds = state["step"], state["seconds"]
+            numbers = TypeAdapter(_Progress).validate_python(
+                {one.name: state[one.name] for one in fields(_Progress)}
+            )
+            self.step, self.seconds = numbers.step, numbers.seconds
             self.method.load_state_dict(state["method"])
             self.average.load_state_dict(state["average"])
             for name, optimizer in self.method.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
             torch.set_rng_state(state["random"])
-            self.averaged, self.round = state["averaged"], state["round"]
+            self.averaged, self.round = numbers.averaged, numbers.round
             self.pseudo_labels = _unpacked(state["pseudo_labels"])
             score = state["held_back_score"]
             self.held_back_score = None if score is None else HeldBackScore(**score)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise FileError(
-                f"{self.folder.state} is not a state of this run ({str(error).splitlines()[0]}); it is damaged or was "
+                f"{self.folder.state} is not a state of this run ({first_line(error)}); it is damaged or was "
                 "written by another version of mitoda; start the run again with --overwrite"
             ) from error
         self.folder.truncate_log(self.step)

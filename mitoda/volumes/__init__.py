@@ -1,9 +1,10 @@
 """Volumes on disk or in memory, read section by section."""
 
 from mitoda.volumes.opening import open_labels, open_values, open_volume
+from mitoda.volumes.partial import PartialSections, read_partial
 from mitoda.volumes.volume import ArrayVolume, Volume, VoxelSize
 from mitoda.volumes.wrappers import CachedVolume
-from mitoda.volumes.writer import PartialSections, SectionWriter, read_partial, write_sections
+from mitoda.volumes.writer import SectionWriter, write_sections
 
 __all__ = [
     "ArrayVolume",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mitoda.errors import InputError
-from mitoda.volumes.volume import ArrayVolume, Volume
+from mitoda.volumes.volume import ArrayVolume, Volume, stated_lengths
 from mitoda.volumes.wrappers import TransposedVolume
 
 MOST_CHANNELS = 4
@@ -142,5 +142,6 @@ def reorder(volume: Volume, letters: str) -> Volume:
         )
     order = z, y, x = letters.index("Z"), letters.index("Y"), letters.index("X")
     array = np.stack([volume.read(index) for index in range(volume.shape[0])]).transpose(order)
-    stored = volume.voxel_size
-    return ArrayVolume(array, stored and (stored[z], stored[y], stored[x]), volume.name)
+    stored, lengths = volume.voxel_size, stated_lengths(volume)
+    stated = (lengths[z], lengths[y], lengths[x])
+    return ArrayVolume(array, stored and (stored[z], stored[y], stored[x]), volume.name, stated)

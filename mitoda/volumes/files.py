@@ -1,7 +1,12 @@
 """Files recognised by their first bytes, written whole or not at all; JSON records validated when read back."""
 
+import errno
 import json
+import math
 import os
+import re
+import secrets
+import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +35,12 @@ LARGEST_RECORD = 16 * 2**20
 """Bytes above which a JSON file is not one that mitoda wrote."""
 
 
+SMALL_SECTION = 2**26
+"""Bytes of a section that any computer has room for."""
+LARGEST_COMPRESSION = 300
+"""Times that a stack of grey values can be compressed at most; zlib compresses Lucchi by 1.3, and masks by 1000."""
+
+
 def check_regular(path: Path) -> None:
     """Refuse pipes, devices and sockets, which would block or never end.
 
@@ -43,8 +54,8 @@ def check_regular(path: Path) -> None:
     except FileNotFoundError:
         link = "is a link to a missing file" if path.is_symlink() else "does not exist"
         raise FileError(f"{path} {link}; check the path") from None
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(mode):
         raise FileError(f"{path} is not a regular file but a folder, pipe or device; give a file")
 
@@ -89,6 +100,47 @@ def _what_it_looks_like(start: bytes) -> str:
     return f"it begins with {start[:4]!r}; export the image again"
 
 
+def check_claim(name: str, claimed: int, section: int, size: int) -> None:
+    """Refuse a small file that claims to hold a large image, before memory is taken for it.
+
+    Parameters
+    ----------
+    name : str
+    claimed : int
+        Bytes of all its pixels.
+    section : int
+        Bytes of one section. Up to `SMALL_SECTION`, nothing is refused.
+    size : int
+        Bytes of the file.
+
+    Raises
+    ------
+    FileError
+    """
+    if section > SMALL_SECTION and claimed > LARGEST_COMPRESSION * size:
+        raise FileError(
+            f"{name} claims {claimed / 2**30:.1f} GiB of pixels in a file of {size:,} bytes, "
+            f"{claimed // max(size, 1):,} times as much, and no image of tissue can be compressed so; it is damaged or "
+            "no image"
+        )
+    available = available_memory()
+    if section > available:
+        raise FileError(
+            f"a section of {name} takes {section / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are free; "
+            "cut the stack into smaller ones, or use a computer with more memory"
+        )
+
+
+def available_memory() -> float:
+    """Bytes of memory that are free; infinite where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return math.inf
+    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return 1024.0 * found[0] if found else math.inf
+
+
 def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) -> None:
     """Refuse a file that cannot be written, or that would replace an input.
 
@@ -114,23 +166,31 @@ def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) ->
 
 
 def partial_path(path: Path) -> Path:
-    """Name that a file has until it is complete."""
+    """Name that a file has until it is complete, where an interrupted command continues it."""
     return path.with_name(f"{path.name}.partial")
+
+
+def partial_paths(path: Path) -> list[Path]:
+    """Return the files that a killed `atomic_write` of `path` left."""
+    pattern = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}\.partial")
+    return [one for one in path.parent.glob("*.partial") if pattern.fullmatch(one.name)]
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` when the block ends without an error.
+    """Yield a new, empty file beside `path`; rename it to `path` when the block ends without an error.
 
-    The earlier content of `path` stays until the new content is on disk. After an error the temporary file is removed.
+    The earlier content of `path` stays until the new content is on disk. After an error the new file is removed. Its
+    name is random, so that no file of others is replaced, no link is followed, and two processes do not mix.
 
     Raises
     ------
     FileError
         If the file cannot be written.
     """
-    partial = partial_path(path)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
+        partial.open("xb").close()
         yield partial
         with partial.open("rb") as written:
             os.fsync(written.fileno())
@@ -145,6 +205,73 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on an output while it is made; it ends with the process, however that ends.
+
+    The lock is on a hidden file beside `path`. Where a file system has no locks, nothing is locked.
+
+    Raises
+    ------
+    FileError
+        If another process holds the lock, or the folder cannot be written to.
+    """
+    lock = path.with_name(f".{path.name}.mitoda-lock")
+    try:
+        file = _open_locked(lock)
+    except BlockingIOError:
+        raise FileError(
+            f"{path} is being written by another mitoda ({_holder(lock)}); wait until it has ended, or give another "
+            "name"
+        ) from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        try:
+            _remove(lock)  # before it is released, so that nobody locks a file without a name
+        finally:
+            os.close(file)
+
+
+def _open_locked(lock: Path) -> int:
+    """Open and lock a file, and note there who holds it; BlockingIOError if somebody else does."""
+    while True:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            _lock(file)
+            with suppress(FileNotFoundError):  # the holder before removed it meanwhile
+                if os.path.samestat(os.fstat(file), lock.stat()):
+                    os.truncate(file, 0)
+                    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                    return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _lock(file: int) -> None:
+    """Lock an open file without waiting."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where an open file can be neither removed nor replaced
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+
+
+def _holder(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8")[:200] or "unknown process"
+    except (OSError, ValueError):
+        return "unknown process"
 
 
 def _remove(path: Path) -> None:
@@ -174,15 +301,16 @@ def read_record(path: Path, kind: type[T]) -> T:
     FileError
         If the file is missing or larger than `LARGEST_RECORD`, or its content is not what `kind` describes.
     """
+    check_regular(path)
+    size = path.stat().st_size
+    if size > LARGEST_RECORD:
+        raise FileError(
+            f"{path} has {size:,} bytes; expected a JSON file of at most {LARGEST_RECORD:,} bytes"
+        )
     try:
-        size = path.stat().st_size
-        if size > LARGEST_RECORD:
-            raise FileError(
-                f"{path} has {size:,} bytes; expected a JSON file of at most {LARGEST_RECORD:,} bytes"
-            )
         text = path.read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     return parse_record(text, kind, str(path))
 
 

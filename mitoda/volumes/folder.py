@@ -1,6 +1,7 @@
 """Sections as files: one PNG or JPEG, and a folder of PNG, JPEG or TIFF files."""
 
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.files import SUFFIXES, check_signature
-from mitoda.volumes.tiff import TiffVolume
+from mitoda.volumes.tiff import DAMAGE, TiffVolume
 from mitoda.volumes.volume import EVERYTHING, VoxelSize, check_section
 
 READERS = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}
 """`Image.open` would warn of sections above 90 megapixels and refuse those above 179."""
+
+DAMAGED_IMAGE = (OSError, SyntaxError, zlib.error, *DAMAGE)
+"""What Pillow raises on broken files."""
 
 GREY_MODES = {"1": np.uint8, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.uint16}
 """Pillow's modes of grey images. Older Pillow calls a 16-bit PNG "I"."""
@@ -46,12 +50,13 @@ class ImageVolume:
         self.lossy = self.kind == "JPEG"
         self.voxel_size: VoxelSize | None = None
         check_signature(path, self.kind)
+        self.file_size = path.stat().st_size
         try:
             with READERS[self.kind](path) as image:
                 self.shape: tuple[int, int, int] = (1, image.height, image.width)
                 grey = image.mode if image.mode in GREY_MODES else _as_grey(image, self.name).mode
                 self.dtype: np.dtype = np.dtype(GREY_MODES[grey])
-        except (OSError, SyntaxError, ValueError) as error:
+        except DAMAGED_IMAGE as error:
             raise self._damage(error) from error
 
     def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
@@ -60,7 +65,7 @@ class ImageVolume:
         try:
             with READERS[self.kind](self.path) as image:
                 array = np.array(_as_grey(image, self.name))
-        except (OSError, SyntaxError, ValueError) as error:
+        except DAMAGED_IMAGE as error:
             raise self._damage(error) from error
         if array.shape != self.shape[1:]:
             raise FileError(
@@ -120,6 +125,7 @@ class FolderVolume:
         self.dtype = first.dtype
         self.white_is_zero = first.white_is_zero
         self.lossy = first.lossy
+        self.file_size = first.file_size * len(self.files)
         for file in self.files[1:]:
             self._compare(first, open_section(file))
 

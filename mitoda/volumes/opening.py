@@ -7,7 +7,7 @@ import numpy as np
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.axes import array_axes, lay_out, reorder
-from mitoda.volumes.files import SUFFIXES
+from mitoda.volumes.files import SUFFIXES, check_claim
 from mitoda.volumes.folder import FolderVolume, ImageVolume
 from mitoda.volumes.tiff import TiffVolume
 from mitoda.volumes.volume import ArrayVolume, Volume
@@ -126,6 +126,9 @@ def _open_stored(
                 f"{stored.name} is JPEG-compressed, which leaves grey values around a mask; "
                 "apply a threshold and save it as PNG or TIFF"
             )
+        if not lossless:
+            section = stored.shape[1] * stored.shape[2] * stored.dtype.itemsize
+            check_claim(stored.name, section * stored.shape[0], section, stored.file_size)
         letters = stored.letters
         if axes is not None and not isinstance(stored, TiffVolume):
             _, letters = lay_out(stored.name, stored.shape, letters, axes)

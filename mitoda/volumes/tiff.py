@@ -23,7 +23,7 @@ from mitoda.errors import FileError, InputError, MitodaError
 from mitoda.volumes import voxel_size as calibration
 from mitoda.volumes.axes import lay_out
 from mitoda.volumes.files import check_signature
-from mitoda.volumes.volume import EVERYTHING, VoxelSize, check_section
+from mitoda.volumes.volume import EVERYTHING, Lengths, check_section
 
 DAMAGE = (
     ValueError,
@@ -97,7 +97,7 @@ class TiffVolume:
             raise FileError(f"{path} is damaged: {error}; copy or export it again") from error
 
     def _parse(self, tiff: tifffile.TiffFile, axes: str | None) -> None:
-        size = tiff.filehandle.size
+        size = self.file_size = tiff.filehandle.size
         announced = _announced_pages(tiff.pages.first)
         if announced > size:  # before tifffile makes a list of them
             raise _truncated(self.name, len(tiff.pages), announced)
@@ -127,7 +127,8 @@ class TiffVolume:
         self.dtype = np.dtype(np.uint8) if self.is_bilevel else self._stored_dtype.newbyteorder("=")
         self.white_is_zero = page.photometric == WHITE_IS_ZERO and not self.is_bilevel
         self.lossy = page.compression in JPEG_COMPRESSIONS
-        self.voxel_size = _voxel_size(tiff, series)
+        self.stated = _lengths(tiff, series)
+        self.voxel_size = calibration.complete(self.stated)
         section_bytes = values * self._stored_dtype.itemsize
         if section_bytes > max(2**30, LARGEST_EXPANSION * size):
             raise FileError(
@@ -272,7 +273,7 @@ def _only_series(tiff: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
     return found[0]
 
 
-def _voxel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> VoxelSize | None:
+def _lengths(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Lengths:
     tags = series.keyframe.tags
     if tiff.ome_metadata and series.kind == "ome":
         return calibration.from_ome(tiff.ome_metadata, tiff.series.index(series))
@@ -280,7 +281,9 @@ def _voxel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Vox
         return calibration.from_imagej(
             tiff.imagej_metadata, tags["XResolution"].value, tags["YResolution"].value
         )
-    return None
+    return calibration.from_microscope(
+        tiff.fei_metadata or {}, tiff.sem_metadata or {}, tiff.tvips_metadata or {}, tiff.sis_metadata or {}
+    )
 
 
 def _announced_pages(page: tifffile.TiffPage) -> int:

@@ -9,6 +9,9 @@ from mitoda.errors import InputError
 VoxelSize = tuple[float, float, float]
 """Edge lengths of a voxel in nanometres: (section, row, column)."""
 
+Lengths = tuple[float | None, float | None, float | None]
+"""Edge lengths of a voxel as far as they are known."""
+
 EVERYTHING = slice(None)
 
 
@@ -45,9 +48,18 @@ class ArrayVolume:
         Nanometres.
     name : str
         Used in messages.
+    stated : (float or None, float or None, float or None), optional
+        What is known where the voxel size is not; see `stated_lengths`.
     """
 
-    def __init__(self, array: np.ndarray, voxel_size: VoxelSize | None = None, name: str = "array") -> None:
+    def __init__(
+        self,
+        array: np.ndarray,
+        voxel_size: VoxelSize | None = None,
+        name: str = "array",
+        stated: Lengths = (None, None, None),
+    ) -> None:
+        self.stated = stated
         self.array = array[None] if array.ndim == 2 else array
         self.shape = self.array.shape
         self.dtype = self.array.dtype
@@ -58,6 +70,14 @@ class ArrayVolume:
         """Return part of one section as a view; see `Volume.read`."""
         check_section(self, section)
         return self.array[section, rows, columns]
+
+
+def stated_lengths(volume: Volume) -> Lengths:
+    """Return the edge lengths that a person or the file states, also where they are not all three."""
+    if volume.voxel_size is not None:
+        return volume.voxel_size
+    stated: Lengths = getattr(volume, "stated", (None, None, None))
+    return stated
 
 
 def check_section(volume: Volume, section: int) -> None:

@@ -1,21 +1,21 @@
 """Voxel sizes: given by a person, or read from the metadata of TIFF files.
 
-A file states its voxel size if it has one of
+A file states edge lengths, not always all three, in
 
 - ImageJ's `unit` with `spacing` and the X and Y resolution tags (voxels per unit); `yunit` and `zunit` may differ;
-- OME's PhysicalSizeX, Y and Z, each with its own unit, micrometres by default.
+- OME's PhysicalSizeX, Y and Z, each with its own unit, micrometres by default;
+- the tags of microscopes that tifffile parses: Thermo Fisher (FEI), Zeiss, TVIPS and Olympus SIS; pixel sizes only.
 
 Plain resolution tags do not count: they say nothing about sections and usually hold the 72 dpi of a screen. ImageJ
 leaves `spacing` out both when it is 1 and when nobody set it, so it is then unknown.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from mitoda.errors import InputError
-from mitoda.volumes.volume import VoxelSize
+from mitoda.volumes.volume import Lengths, VoxelSize
 
 NANOMETRES = {
     **dict.fromkeys(("å", "a", "angstrom"), 0.1),
@@ -30,31 +30,51 @@ NANOMETRES = {
 """Length of a unit in nanometres; names in lower case and without a plural s."""
 
 
+SHORTEST, LONGEST = 1e-3, 1e6
+"""Nanometres that an edge may have."""
+
+
 def check_voxel_size(voxel_size: Sequence[float]) -> VoxelSize:
     """Return a voxel size as three floats.
 
     Raises
     ------
     InputError
-        If there are not three finite, positive numbers.
+        If there are not three numbers from `SHORTEST` to `LONGEST`.
 
     Examples
     --------
     >>> check_voxel_size([50, 4.6, 4.6])
     (50.0, 4.6, 4.6)
     """
-    try:
-        section, row, column = (float(size) for size in voxel_size)
-    except (TypeError, ValueError):
-        checked = None
-    else:
-        checked = _complete(section, row, column)
+    checked = complete(check_lengths(voxel_size))
     if checked is None:
-        raise InputError(
-            f"voxel size {voxel_size!r} is not three positive lengths; give section, row, column in "
-            "nanometres, e.g. 50 4.6 4.6"
-        )
+        raise _not_three(voxel_size)
     return checked
+
+
+def check_lengths(lengths: Sequence[float | None]) -> Lengths:
+    """Return three edge lengths as floats; those that are None stay so.
+
+    Raises
+    ------
+    InputError
+        If there are not three, or one is not finite and positive.
+    """
+    try:
+        section, row, column = (None if length is None else float(length) for length in lengths)
+    except (TypeError, ValueError):
+        raise _not_three(lengths) from None
+    if _plausible(section, row, column) != (section, row, column):
+        raise _not_three(lengths)
+    return section, row, column
+
+
+def _not_three(lengths: object) -> InputError:
+    return InputError(
+        f"voxel size {lengths!r} is not three positive lengths, from {SHORTEST:g} to {LONGEST:g} nm; give section, "
+        "row, column in nanometres, e.g. 50 4.6 4.6"
+    )
 
 
 def unit_in_nanometres(unit: str) -> float | None:
@@ -74,8 +94,8 @@ def unit_in_nanometres(unit: str) -> float | None:
 
 def from_imagej(
     metadata: Mapping[str, Any], x_resolution: tuple[int, int], y_resolution: tuple[int, int]
-) -> VoxelSize | None:
-    """Return the voxel size that ImageJ wrote, or None.
+) -> Lengths:
+    """Return the edge lengths that ImageJ wrote.
 
     Parameters
     ----------
@@ -86,19 +106,19 @@ def from_imagej(
     """
     unit, spacing = metadata.get("unit", ""), metadata.get("spacing")
     units = (unit_in_nanometres(str(metadata.get(key, unit))) for key in ("zunit", "yunit", "unit"))
-    z_unit, y_unit, x_unit = units
-    if z_unit is None or y_unit is None or x_unit is None or isinstance(spacing, bool | str | None):
-        return None
-    if 0 in (*x_resolution, *y_resolution):
-        return None
-    row = y_resolution[1] / y_resolution[0] * y_unit
-    column = x_resolution[1] / x_resolution[0] * x_unit
-    # ImageJ counts z downwards in some files, with a negative spacing
-    return _complete(abs(spacing) * z_unit, row, column)
+    section, row, column = units
+    if spacing is None and column is not None and column >= NANOMETRES["cm"]:  # the 72 dpi of a screen
+        return None, None, None
+    return _plausible(
+        # ImageJ counts z downwards in some files, with a negative spacing
+        None if section is None or isinstance(spacing, bool | str | None) else abs(spacing) * section,
+        None if row is None or 0 in y_resolution else y_resolution[1] / y_resolution[0] * row,
+        None if column is None or 0 in x_resolution else x_resolution[1] / x_resolution[0] * column,
+    )
 
 
-def from_ome(xml: str, image: int = 0) -> VoxelSize | None:
-    """Return the voxel size of one image of an OME-XML document, or None.
+def from_ome(xml: str, image: int = 0) -> Lengths:
+    """Return the edge lengths of one image of an OME-XML document.
 
     Parameters
     ----------
@@ -107,13 +127,13 @@ def from_ome(xml: str, image: int = 0) -> VoxelSize | None:
         Number of the image in the document.
     """
     try:
-        root = ElementTree.fromstring(xml)
+        pixels = ElementTree.fromstring(xml).findall(".//{*}Pixels")
     except ElementTree.ParseError:
-        return None
-    pixels = root.findall(".//{*}Pixels")
+        pixels = []
     if image >= len(pixels):
-        return None
-    return _complete(*(_ome_length(pixels[image].attrib, axis) for axis in "ZYX"))
+        return None, None, None
+    section, row, column = (_ome_length(pixels[image].attrib, axis) for axis in "ZYX")
+    return _plausible(section, row, column)
 
 
 def _ome_length(attributes: Mapping[str, str], axis: str) -> float | None:
@@ -125,9 +145,52 @@ def _ome_length(attributes: Mapping[str, str], axis: str) -> float | None:
     return None if scale is None else size * scale
 
 
-def _complete(section: float | None, row: float | None, column: float | None) -> VoxelSize | None:
-    """Return three finite, positive lengths, or None."""
-    if section is None or row is None or column is None:
-        return None
-    size = section, row, column
-    return size if all(math.isfinite(length) and length > 0 for length in size) else None
+def from_microscope(
+    fei: Mapping[str, Any], zeiss: Mapping[str, Any], tvips: Mapping[str, Any], sis: Mapping[str, Any]
+) -> Lengths:
+    """Return the pixel size in a microscope's own tag; the section thickness is not in it.
+
+    Parameters
+    ----------
+    fei, zeiss, tvips, sis : mapping
+        As tifffile parses them: `fei_metadata`, `sem_metadata`, `tvips_metadata`, `sis_metadata`; empty without the
+        tag.
+    """
+    scan = fei.get("Scan", {})
+    pixel: Sequence[Any] = zeiss.get("ap_image_pixel_size") or zeiss.get("ap_pixel_size") or ()
+    if len(pixel) == 3 and (unit := unit_in_nanometres(str(pixel[2]))) is not None:
+        return _plausible(None, *[_number(pixel[1], unit)] * 2)
+    for row, column, unit in (
+        (scan.get("PixelHeight"), scan.get("PixelWidth"), 1e9),
+        (tvips.get("PixelSizeY"), tvips.get("PixelSizeX"), 1.0),
+        (sis.get("pixelsizey"), sis.get("pixelsizex"), 1e9),
+    ):
+        found = _plausible(None, _number(row, unit), _number(column, unit))
+        if found != (None, None, None):
+            return found
+    return None, None, None
+
+
+def _number(value: object, unit: float) -> float | None:
+    return float(value) * unit if isinstance(value, int | float) else None
+
+
+def _plausible(section: float | None, row: float | None, column: float | None) -> Lengths:
+    """Drop lengths that no microscope has."""
+    first, second, third = (
+        length if length is not None and SHORTEST <= length <= LONGEST else None
+        for length in (section, row, column)
+    )
+    return first, second, third
+
+
+def complete(lengths: Lengths) -> VoxelSize | None:
+    """Return the voxel size if all three lengths are known.
+
+    Examples
+    --------
+    >>> complete((50.0, 4.6, 4.6)), complete((None, 4.6, 4.6))
+    ((50.0, 4.6, 4.6), None)
+    """
+    section, row, column = lengths
+    return None if section is None or row is None or column is None else (section, row, column)

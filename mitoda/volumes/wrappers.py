@@ -6,7 +6,7 @@ from collections import OrderedDict
 import numpy as np
 
 from mitoda.errors import InputError
-from mitoda.volumes.volume import EVERYTHING, Volume
+from mitoda.volumes.volume import EVERYTHING, Volume, stated_lengths
 
 
 class WrappedVolume:
@@ -18,6 +18,7 @@ class WrappedVolume:
         self.shape = volume.shape
         self.dtype = volume.dtype if dtype is None else dtype
         self.voxel_size = volume.voxel_size
+        self.stated = stated_lengths(volume)
 
 
 def grey_type(dtype: np.dtype) -> np.dtype:
@@ -110,6 +111,7 @@ class TransposedVolume(WrappedVolume):
         if volume.voxel_size is not None:
             depth, width, height = volume.voxel_size
             self.voxel_size = (depth, height, width)
+        self.stated = (self.stated[0], self.stated[2], self.stated[1])
 
     def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
         """Return part of one section; see `Volume.read`."""

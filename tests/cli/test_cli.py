@@ -13,7 +13,7 @@ import tifffile
 import torch
 
 import mitoda as package
-from mitoda.cli import explain
+from mitoda.cli.display import explain
 from mitoda.errors import FileError, InputError
 from mitoda.models.weights import DEFAULT_WEIGHTS, load_weights, read_info
 from mitoda.synthetic import TARGET, draw_phantom
@@ -274,7 +274,7 @@ def test_ctrl_c_while_segmenting_keeps_what_is_done_and_resume_goes_on(folder, t
     interrupted = interrupt_when(process, lambda: partial_size() > 3000)
     assert interrupted.status == 1, interrupted
     assert "Traceback" not in interrupted.err
-    assert "Continue with the same command and --resume" in interrupted.message
+    assert "continue with the same command and --resume" in interrupted.message
     assert not mask.exists()
     resumed = finish(start(*arguments, "-o", mask, "--resume"))
     assert resumed.status == 0, resumed

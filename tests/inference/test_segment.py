@@ -18,6 +18,7 @@ from mitoda.inference.voxel_size import VoxelSizeFound
 from mitoda.models.model import Model
 from mitoda.models.weights import WeightsInfo
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
+from mitoda.volumes.volume import stated_lengths
 from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, model_of
 
 SIZE = (10.0, 5.0, 5.0)
@@ -350,7 +351,7 @@ def test_what_is_in_the_way_is_refused_before_any_work(tmp_path):
     [
         ({"threshold": 2.0}, "threshold must lie between 0 and 1; got 2.0"),
         ({"threshold": float("nan")}, "threshold"),
-        ({"min_size": -1}, "min_size is a number of voxels"),
+        ({"min_size": -1}, "min_size must be from 0 to"),
         ({"mask_value": 256}, "mask_value must be from 1 to 255"),
         ({"mask_value": 0}, "mask_value"),
     ],
@@ -451,3 +452,61 @@ def test_instances_are_those_of_the_mask_that_is_written(tmp_path):
     (tmp_path / "mask.tif").unlink()
     with pytest.raises(FileError, match=r"labels\.tif exists"):
         next(segment(volume, local(), settings))
+
+
+def test_pixels_that_are_not_square_are_told_before_the_first_section(tmp_path):
+    """X Y Z given for Z Y X; 5 × 4.6 nm are square enough."""
+    for size, told in (((5.0, 5.0, 50.0), True), ((50.0, 5.0, 4.6), False)):
+        volume = volume_of()
+        volume.voxel_size = size
+        settings = SegmentSettings(output=tmp_path / "mask.tif", overwrite=True)
+        first = next(segment(volume, model_of(LocalNetwork(), size[1:], 20.0), settings))
+        assert isinstance(first, segmentation.Notice) == told
+        if told:
+            assert "pixels are 5 × 50 nm" in first.text
+            assert "Z Y X" in first.text
+
+
+def test_what_is_known_of_the_voxel_size_is_written_and_the_estimate_is_not(tmp_path, monkeypatch):
+    """Stated pixels of 5 × 5 nm are in the mask; the thickness found from the images is not."""
+    volume = volume_of()
+    volume.voxel_size, volume.stated = None, (None, 5.0, 5.0)
+    events = list(segment(volume, local(), SegmentSettings(output=tmp_path / "mask.tif")))
+    assert isinstance(events[0], VoxelSizeFound)
+    assert stated_lengths(open_volume(tmp_path / "mask.tif")) == pytest.approx((None, 5.0, 5.0))
+
+
+@pytest.mark.parametrize("content", [b"notes", b"II*\x00" + b"a thesis" * 200])
+@pytest.mark.parametrize("flag", ["resume", "overwrite"])
+@pytest.mark.parametrize("name", ["mask.tif.partial", "mask.tif.partial.previous", "p.tif.partial"])
+def test_a_file_of_others_with_a_partial_name_stays(tmp_path, content, flag, name):
+    """Neither continued, nor removed, nor written over."""
+    (tmp_path / name).write_bytes(content)
+    for options in ({}, {"min_size": 12}):
+        with pytest.raises(FileError, match=f"{name} was not written by mitoda; move it away"):
+            run(volume_of(), tmp_path, probability=tmp_path / "p.tif", **{flag: True}, **options)
+        assert (tmp_path / name).read_bytes() == content
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileError, match=f"{name} is a link"):
+        run(volume_of(), tmp_path, probability=tmp_path / "p.tif", **{flag: True})
+
+
+def test_a_name_too_long_for_its_partial_files_is_refused_before_any_work(tmp_path):
+    """Not after the last section."""
+    with pytest.raises(InputError, match="is too long; give one of at most 200 bytes"):
+        next(segment(volume_of(), local(), SegmentSettings(output=tmp_path / f"{'m' * 240}.tif")))
+
+
+def test_sections_encoded_tile_by_tile_give_the_same_probabilities(monkeypatch):
+    """As for sections too large to keep their features: paired with a neighbour, and with itself."""
+    from mitoda.inference import predictor
+
+    settings = MaskSettings(tile=(16, 16), overlap=8, flips=True)
+    for sections in (1, 5):
+        volume = volume_of(sections)
+        whole = list(predict(volume, local(), settings))
+        with monkeypatch.context() as large:
+            large.setattr(predictor, "LARGE", 0)
+            parts = list(predict(volume, local(), settings))
+        assert np.array_equal(whole, parts)

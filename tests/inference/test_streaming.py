@@ -450,7 +450,10 @@ def test_an_unknown_voxel_size_says_what_to_give():
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"tile": (0, 64)}, "tile is rows and columns"), ({"overlap": -1}, "overlap is a number of pixels")],
+    [
+        ({"tile": (0, 64)}, "tile is rows and columns"),
+        ({"overlap": -1}, "overlap must be from 0 to 1,000,000"),
+    ],
 )
 def test_tiles_that_cannot_be_are_refused(values, message):
     """A tile of nothing, or an overlap below nothing, would leave gaps."""

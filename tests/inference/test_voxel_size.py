@@ -86,3 +86,26 @@ def test_of_a_flat_peak_the_middle_is_taken():
     flat = [0.5, 0.6, 0.9, 0.94, 0.95, 0.94, 0.94, 0.8, 0.95, 0.5]
     assert middle_of_peak(flat) == pytest.approx((0.8 * 1.0 * 1.25 * 1.6) ** 0.25)
     assert middle_of_peak([0.9, 0.5, *[0.1] * 8]) == pytest.approx(0.4)
+
+
+def test_a_stated_pixel_size_is_kept_and_only_the_thickness_estimated(monkeypatch):
+    """Every fourth plane of an isotropic world at 5 × 5 nm: 20 nm, without the network; two sections are enough."""
+    monkeypatch.setattr(scale_search, "consistency_scores", None)
+    stack = tissue(4)
+    stack.stated = (None, 5.0, 5.0)
+    found = search_voxel_size(stack, MODEL)
+    assert found.voxel_size == (pytest.approx(20, rel=0.2), 5.0, 5.0)
+    assert "the metadata have pixels of 5 × 5 nm, but no section thickness" in found.sentence
+    single = ArrayVolume(stack.array[:1], name="single", stated=stack.stated)
+    with pytest.raises(InputError, match=r"a single section does not show its thickness.*--voxel-size Z Y X"):
+        search_voxel_size(single, MODEL)
+
+
+def test_a_stated_thickness_is_kept_and_only_the_pixel_size_searched(agreement_at):
+    """The agreement decides the pixel; the thickness stays as stated."""
+    agreement_at(2.0)
+    stack = tissue(4)
+    stack.stated = (33.0, None, None)
+    found = search_voxel_size(stack, MODEL)
+    assert found.voxel_size == pytest.approx((33.0, 12.0, 10.0))
+    assert "the metadata have no pixel size" in found.sentence

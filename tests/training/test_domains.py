@@ -258,3 +258,15 @@ def test_only_a_stack_of_ones_own_with_the_defaults_starts_from_pretrained_weigh
     ):
         assert choose_start(replace(own, **changes)) is None
     assert choose_start(replace(own, target="lucchi", start="mine")) == "mine"
+
+
+def test_labels_of_a_source_without_foreground_are_refused(files, source_phantom):
+    """Before any training; one labelled pixel in the last section is enough."""
+    labels = np.zeros_like(source_phantom[1].array)
+    path = files / "source_mask.tif"
+    write_sections(path, labels, labels.shape, labels.dtype, source_phantom[1].voxel_size, overwrite=True)
+    with pytest.raises(InputError, match=r"source_mask.tif have no foreground: all their values are 0"):
+        prepare(plan_for(files))
+    labels[-1, 5, 5] = 1
+    write_sections(path, labels, labels.shape, labels.dtype, source_phantom[1].voxel_size, overwrite=True)
+    prepare(plan_for(files))

@@ -17,9 +17,12 @@ def folder_with(path, *names) -> RunFolder:
 
 def test_only_the_files_of_a_run_are_removed(tmp_path):
     """Kept weights and files left half written go too; files with other names stay."""
-    run = folder_with(tmp_path, *RUN, "state.pt.partial", "weights-best.safetensors", "notes.txt")
-    run.remove_run()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "weights-best.safetensors"]
+    half = "state.pt.0123abcd.partial"
+    run = folder_with(tmp_path, *RUN, half, "state.pt.partial", "weights-best.safetensors", "notes.txt")
+    run.begin(folder_with(run.start().path, "run.json", "state.pt", "weights.safetensors"))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    kept = ["notes.txt", "state.pt.partial", "weights-best.safetensors"]
+    assert left == sorted([*kept, "run.json", "state.pt", "weights.safetensors"])
 
 
 def test_files_of_others_with_a_runs_names_are_neither_removed_nor_replaced(tmp_path):
@@ -28,7 +31,6 @@ def test_files_of_others_with_a_runs_names_are_neither_removed_nor_replaced(tmp_
     for overwrite in (False, True):
         with pytest.raises(FileError, match=r"holds weights.safetensors but no run of mitoda"):
             run.check_free(overwrite)
-    run.remove_run()
     assert run.weights.exists()
 
 
@@ -58,3 +60,35 @@ def test_a_log_is_read_up_to_a_torn_line_and_cut_after_a_step(tmp_path):
     assert [record["step"] for record in run.read_log()] == [20, 40, 60]
     run.truncate_log(40)
     assert run.log.read_text() == '{"step": 20}\n{"step": 40}\n'
+
+
+@pytest.mark.parametrize("name", ["run.json", "state.pt", "log.jsonl", "weights.safetensors", "report.html"])
+def test_links_in_a_run_folder_are_not_written_through(tmp_path, name):
+    """A folder in which a file of a run is a link, a folder or a pipe is refused, to resume and to overwrite."""
+    run = folder_with(tmp_path, "run.json", "state.pt")
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("five years")
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to(thesis)
+    for check in (run.check_files, lambda: run.check_free(overwrite=True)):
+        with pytest.raises(FileError, match=f"{name} is a link, which a run does not make"):
+            check()
+    if name == "log.jsonl":
+        with pytest.raises(OSError, match="symbolic link"):
+            run.append_log({"step": 1})
+    assert thesis.read_text() == "five years"
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(FileError, match=f"{name} is not a regular file"):
+        run.check_files()
+
+
+@pytest.mark.parametrize(
+    "line", ['{"losses": {}}', '{"step": -1}', '{"step": 1, "losses": []}', "[1]", "[" * 9999]
+)
+def test_a_log_that_a_run_did_not_write_is_refused(tmp_path, line):
+    """The line and the field are named; only the last line may be cut short."""
+    run = RunFolder(tmp_path)
+    run.log.write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(FileError, match=r"line 2 of .*log.jsonl is not a valid record"):
+        run.read_log()

@@ -9,10 +9,12 @@ import pytest
 from mitoda.errors import FileError
 from mitoda.volumes.files import (
     atomic_write,
+    check_claim,
     check_output,
     check_signature,
     parse_record,
     partial_path,
+    partial_paths,
     read_record,
     write_record,
 )
@@ -50,7 +52,7 @@ def test_the_earlier_content_stays_when_writing_fails(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write()
     assert path.read_text() == "before"
-    assert not partial_path(path).exists()
+    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
@@ -119,3 +121,30 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "stack.tif")
     with pytest.raises(FileError, match="not a regular file"):
         check_signature(tmp_path / "stack.tif", "TIFF")
+
+
+def test_nobody_elses_file_is_replaced_or_written_through_on_the_way(tmp_path):
+    """A link and a file with a partial file's name stay; what a killed process left is found by its name."""
+    path, thesis = tmp_path / "table.csv", tmp_path / "thesis.txt"
+    thesis.write_text("five years")
+    partial_path(path).symlink_to(thesis)
+    with atomic_write(path) as partial:
+        partial.write_text("new")
+        assert partial_paths(path) == [partial]
+    assert (path.read_text(), thesis.read_text()) == ("new", "five years")
+    assert partial_paths(path) == []
+
+
+def test_small_files_with_large_claims_are_refused(monkeypatch):
+    """A gigabyte in a megabyte is no micrograph; a small section may be compressed as much; memory must be there."""
+    check_claim("noise.tif", 10 * 2**30, 2**30, 9 * 2**30)
+    check_claim("empty.tif", 2**26, 2**26, 100)
+    with pytest.raises(
+        FileError, match=r"bomb.tif claims 1.0 GiB of pixels in a file of 1,000,000 bytes, 1,073 times"
+    ):
+        check_claim("bomb.tif", 2**30, 2**30, 10**6)
+    monkeypatch.setattr("mitoda.volumes.files.available_memory", lambda: 2.0**29)
+    with pytest.raises(
+        FileError, match=r"a section of large.tif takes 1.0 GiB, and 0.5 GiB of memory are free"
+    ):
+        check_claim("large.tif", 2**30, 2**30, 2**30)

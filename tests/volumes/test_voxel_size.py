@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from mitoda.volumes import open_volume
-from mitoda.volumes.voxel_size import from_imagej, from_ome, unit_in_nanometres
+from mitoda.volumes import open_volume, write_sections
+from mitoda.volumes.volume import stated_lengths
+from mitoda.volumes.voxel_size import from_imagej, from_microscope, from_ome, unit_in_nanometres
+
+UNKNOWN = (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -41,18 +44,20 @@ def test_units_by_all_their_names(unit, nanometres):
         ({"unit": "um", "spacing": -0.05}, (50, 5, 4)),
         ({"unit": "um", "zunit": "nm", "spacing": 50.0}, (50, 5, 4)),
         ({"unit": "um", "yunit": "mm", "spacing": 0.05}, (50, 5000, 4)),
-        ({"unit": "um", "zunit": "sec", "spacing": 50.0}, None),
-        ({"unit": "um"}, None),
-        ({"spacing": 0.05}, None),
-        ({"unit": "pixel", "spacing": 1.0}, None),
-        ({"unit": "um", "spacing": 0.0}, None),
-        ({"unit": "um", "spacing": "?"}, None),
+        ({"unit": "um", "zunit": "sec", "spacing": 50.0}, (None, 5, 4)),
+        ({"unit": "um", "yunit": "pixel", "spacing": 0.05}, (50, None, 4)),
+        ({"unit": "um"}, (None, 5, 4)),
+        ({"spacing": 0.05}, UNKNOWN),
+        ({"unit": "pixel", "spacing": 1.0}, UNKNOWN),
+        ({"unit": "inch"}, UNKNOWN),
+        ({"unit": "um", "spacing": 0.0}, (None, 5, 4)),
+        ({"unit": "um", "spacing": "?"}, (None, 5, 4)),
     ],
 )
-def test_imagej_sizes_need_unit_spacing_and_resolution(metadata, expected):
-    """250 and 200 voxels per micrometre are 4 and 5 nm; without unit or spacing the size is unknown."""
-    assert from_imagej(metadata, (250, 1), (200, 1)) == (expected and pytest.approx(expected))
-    assert from_imagej(metadata, (0, 1), (200, 1)) is None
+def test_each_length_of_imagej_has_its_own_unit(metadata, expected):
+    """250 and 200 voxels per micrometre are 4 and 5 nm; unknown without a unit, and at a screen's resolution."""
+    assert from_imagej(metadata, (250, 1), (200, 1)) == pytest.approx(expected)
+    assert from_imagej(metadata, (0, 1), (200, 1))[2] is None
 
 
 @pytest.mark.parametrize(
@@ -64,17 +69,61 @@ def test_imagej_sizes_need_unit_spacing_and_resolution(metadata, expected):
             'PhysicalSizeZ="0.00005" PhysicalSizeZUnit="mm"',
             (50, 5, 4),
         ),
-        ('PhysicalSizeX="4" PhysicalSizeY="5"', None),
-        ('PhysicalSizeX="4" PhysicalSizeY="5" PhysicalSizeZ="5" PhysicalSizeZUnit="reference frame"', None),
-        ('PhysicalSizeX="4" PhysicalSizeY="5" PhysicalSizeZ="?"', None),
+        ('PhysicalSizeX="4" PhysicalSizeY="5"', (None, 5000, 4000)),
+        (
+            'PhysicalSizeX="4" PhysicalSizeY="5" PhysicalSizeZ="5" PhysicalSizeZUnit="frame"',
+            (None, 5000, 4000),
+        ),
+        ('PhysicalSizeX="4" PhysicalSizeY="nan" PhysicalSizeZ="-5"', (None, None, 4000)),
     ],
 )
 def test_ome_sizes_with_their_units(attributes, expected):
-    """Micrometres by default, each axis with its own unit, and None where one is missing."""
+    """Micrometres by default, each axis with its own unit, and None for those that are missing."""
     xml = f'<OME xmlns="http://openmicroscopy.org/OME/2016-06"><Image><Pixels {attributes}/></Image></OME>'
-    assert from_ome(xml) == (expected and pytest.approx(expected))
-    assert from_ome(xml, image=1) is None
-    assert from_ome(xml[:-9]) is None
+    assert from_ome(xml) == pytest.approx(expected)
+    assert from_ome(xml, image=1) == UNKNOWN
+    assert from_ome(xml[:-9]) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"fei": {"Scan": {"PixelWidth": 4e-9, "PixelHeight": 5e-9}}}, (None, 5, 4)),
+        ({"zeiss": {"ap_image_pixel_size": ("Image Pixel Size", 7.5, "nm")}}, (None, 7.5, 7.5)),
+        ({"zeiss": {"ap_pixel_size": ("Pixel Size", 0.0075, "µm")}}, (None, 7.5, 7.5)),
+        ({"tvips": {"PixelSizeX": 4.0, "PixelSizeY": 5.0}}, (None, 5, 4)),
+        ({"sis": {"pixelsizex": 4e-9, "pixelsizey": 5e-9}}, (None, 5, 4)),
+        ({"fei": {"Scan": {"PixelWidth": 0.0, "PixelHeight": "?"}}}, UNKNOWN),
+        ({"zeiss": {"ap_pixel_size": ("Pixel Size", "7,5 nm")}}, UNKNOWN),
+        ({}, UNKNOWN),
+    ],
+)
+def test_microscopes_state_pixel_sizes(tags, expected):
+    """Each in its own unit; none states a section thickness, and nonsense is no size."""
+    every = {"fei": {}, "zeiss": {}, "tvips": {}, "sis": {}, **tags}
+    assert from_microscope(**every) == pytest.approx(expected)
+
+
+def test_the_tag_of_a_thermo_fisher_microscope_is_read(tmp_path, stack):
+    """The pixel size is known and kept, also in axes that are stored otherwise; the voxel size is not complete."""
+    text = "[Scan]\r\nPixelWidth=4e-009\r\nPixelHeight=5e-009\r\n"
+    path = tmp_path / "helios.tif"
+    tifffile.imwrite(
+        path, stack, photometric="minisblack", metadata=None, extratags=[(34682, 2, 0, text, True)]
+    )
+    volume = open_volume(path)
+    assert volume.voxel_size is None
+    assert stated_lengths(volume) == pytest.approx((None, 5, 4))
+    assert stated_lengths(open_volume(path, axes="ZXY")) == pytest.approx((None, 4, 5))
+    assert stated_lengths(open_volume(path, voxel_size=(9, 8, 7))) == (9, 8, 7)
+
+
+def test_what_is_known_of_a_voxel_size_is_written_and_read_back(tmp_path, stack):
+    """Pixels without a thickness, and a thickness without pixels."""
+    for lengths in ((None, 5.0, 4.0), (50.0, None, None)):
+        path = tmp_path / f"{lengths[0]}.tif"
+        write_sections(path, stack, stack.shape, stack.dtype, lengths)
+        assert stated_lengths(open_volume(path)) == pytest.approx(lengths)
 
 
 def test_plain_resolution_is_not_believed(tmp_path, stack):
