@@ -17,9 +17,6 @@ from mitoda.errors import MitodaError, is_out_of_memory
 if TYPE_CHECKING:
     from rich.table import Table
 
-LONGEST_MESSAGE = 1200
-"""Characters; a name in a message may have any length."""
-
     from mitoda.training.adapt import Event, Finished, Started
     from mitoda.training.loop import StepsDone
     from mitoda.training.settings import Plan
@@ -28,6 +25,8 @@ stdout = Console(soft_wrap=True, highlight=False, emoji=False)
 """Results."""
 stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress, warnings and logs."""
+LONGEST_MESSAGE = 1200
+"""Characters; a name in a message may have any length."""
 
 
 def say(message: str) -> None:
