@@ -85,3 +85,5 @@ class Browser:
         finally:
             self._process.terminate()
             self._process.wait(30)
+            if self._process.stdout is not None:
+                self._process.stdout.close()

@@ -32,8 +32,8 @@ class SizeLimit(NamedTuple):
         Examples
         --------
         >>> limit = SizeLimit.compact(24_000, (5, 5, 5))
-        >>> limit.of(np.array([0, 3]), np.array([0, 9]), sections=10).round(), limit.of(3, 8, sections=10)
-        (array([  832., 5824.]), array(24000.))
+        >>> [round(float(limit.of(first, last, sections=10))) for first, last in ((0, 0), (3, 9), (3, 8))]
+        [832, 5824, 24000]
         """
         return cls(voxels, (voxels * math.prod(voxel_size)) ** (1 / 3) / voxel_size[0])
 

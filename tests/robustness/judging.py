@@ -14,8 +14,8 @@ from types import FrameType
 
 from typer.testing import CliRunner
 
-from mitoda.cli import explain
 from mitoda.cli.app import app
+from mitoda.cli.display import explain
 
 LONGEST = 20.0
 """Seconds after which a command hangs."""

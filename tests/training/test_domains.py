@@ -196,6 +196,7 @@ def test_labels_of_the_target_are_opened_by_the_oracle_and_nobody_else(files, mo
 def test_a_missing_voxel_size_names_the_option(tmp_path):
     """Source and target each by theirs; given, they open."""
     array = np.zeros((2, 64, 64), np.uint8)
+    array[:, 20:40, 20:40] = 1
     for name in ("a", "b", "m"):
         write_sections(tmp_path / f"{name}.tif", array, array.shape, array.dtype, None)
     plan = Plan(str(tmp_path / "b.tif"), f"{tmp_path / 'a.tif'}:{tmp_path / 'm.tif'}", TRAINING)

@@ -168,9 +168,9 @@ def test_colour_tables_are_refused(tmp_path):
 
 
 def test_large_sections_are_no_attack(tmp_path):
-    """A section of 200 megapixels opens without a warning; Pillow alone would refuse it."""
+    """A mask of 200 megapixels opens without a warning; Pillow alone would refuse it."""
     Image.new("1", (20000, 10000)).save(tmp_path / "0.png")
-    assert open_volume(tmp_path / "0.png").shape == (1, 10000, 20000)
+    assert open_labels(tmp_path / "0.png").shape == (1, 10000, 20000)
 
 
 def test_real_masks_open_as_labels(real_data):
