@@ -87,12 +87,12 @@ def _pictures(
     stack: "Volume", model: "Model", rectangles: "list[Suggestion]"
 ) -> "list[tuple[str, np.ndarray]]":
     """Each rectangle with what the network finds in it."""
-    from mitoda.inference.streaming import predict_section
+    from mitoda.inference.streaming import known_voxel_size, predict_section
     from mitoda.plotting import overlay
 
-    pictures = []
+    threshold, pictures = model.info.threshold_for(known_voxel_size(stack)[0]), []
     for number, one in enumerate(rectangles, 1):
-        mask = predict_section(stack, model, one.section)[one.rows, one.columns] >= model.info.threshold
+        mask = predict_section(stack, model, one.section)[one.rows, one.columns] >= threshold
         grey = stack.read(one.section, one.rows, one.columns)
         pictures.append((f"{number}: {one.text}", overlay(grey, mask)))
     return pictures

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mitoda.data.geometry import voxels_in
+from mitoda.data.geometry import THIN_NM, voxels_in
 from mitoda.data.pairs import IGNORE, LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 from mitoda.data.probability_volume import CoarseVolume, to_pixels
 from mitoda.methods.base import Count, MaskSettings, Method, MethodSettings, NotNegative, Share, required
@@ -32,10 +32,6 @@ from mitoda.postprocessing.components import SizeLimit, remove_small_components
 from mitoda.postprocessing.membrane_snapping import MembraneSnapping
 from mitoda.volumes import Volume
 
-THIN_NM = 20.0
-"""Thickest sections that show where membranes run, and so where a prediction should end. In thicker ones oblique
-membranes blur, and moving boundaries to the darkest place lowered F1 on every volume tried (vnc3 −0.02, cdeep3m −0.01
-to −0.14; sections of 50 and 40 nm)."""
 SMALLEST, SPECK = 3e6, 1e6
 """Cubic nanometres. Dropping specks lowered no F1 by more than 0.002; of 3·10⁶ it is known to help on Lucchi only."""
 CORE = 128

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mitoda import __version__
+from mitoda.data.geometry import THIN_NM
 from mitoda.errors import FileError
 from mitoda.models.backbones import BACKBONES, build_network
 from mitoda.models.pair_networks import PairNetwork
@@ -53,6 +54,8 @@ class WeightsInfo:
     seed: int = 0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Default probability from which a pixel is mitochondrion."""
+    thin_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The same in stacks of thin sections (`THIN_NM`); None: no other."""
     smoothing: NotNegative = 0.0
     """Default standard deviation of the smoothing of probabilities along the sections."""
     smallest: NotNegative = 0.0
@@ -61,6 +64,12 @@ class WeightsInfo:
     """Whether the boundaries of the mask snap to membranes by default."""
     version: Text = __version__
     notes: Annotated[dict[Text, Text], Field(max_length=1000)] = field(default_factory=dict)
+
+    def threshold_for(self, thickness_nm: float) -> float:
+        """Return the default threshold for sections of a thickness."""
+        if self.thin_threshold is None or thickness_nm > THIN_NM:
+            return self.threshold
+        return self.thin_threshold
 
 
 def weights_folder() -> Path:

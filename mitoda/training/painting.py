@@ -73,7 +73,14 @@ class HeldBackScore:
     def calibrated(self, info: WeightsInfo) -> WeightsInfo:
         """Return the metadata of weights with the mask settings chosen here."""
         notes = {**info.notes, "F1 on held-back labels": f"{self.after:.3f}"}
-        return replace(info, threshold=self.threshold, snap=self.snap, smallest=self.smallest, notes=notes)
+        return replace(
+            info,
+            threshold=self.threshold,
+            thin_threshold=None,
+            snap=self.snap,
+            smallest=self.smallest,
+            notes=notes,
+        )
 
     @property
     def warning(self) -> str:
@@ -153,7 +160,7 @@ def calibrate(
     ]
     near = [t for t, score in zip(THRESHOLDS, scores, strict=True) if score >= max(scores) - GAIN]
     threshold = round(float(min(near, key=lambda t: abs(t - 0.5))), 2)
-    best = replace(info, threshold=threshold, snap=False, smallest=0.0)
+    best = replace(info, threshold=threshold, thin_threshold=None, snap=False, smallest=0.0)
     if not enough:
         return best
     candidates = [replace(best, threshold=0.5, snap=True)]
@@ -177,7 +184,7 @@ def _f1(predicted: list[Predicted], info: WeightsInfo, voxel_size: tuple[float, 
     masks = []
     for one in predicted:
         smallest = voxels_in(info.smallest, voxel_size)
-        finalizer = MaskFinalizer(info.threshold, smallest, info.snap, voxel_size)
+        finalizer = MaskFinalizer(info.threshold_for(voxel_size[0]), smallest, info.snap, voxel_size)
         pending = [finalizer.pending(probability) for probability in one.probabilities]
         for section, grey in zip(pending, one.images, strict=True):
             finalizer.add(section, grey if finalizer.needs_images else None)

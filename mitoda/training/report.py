@@ -14,7 +14,7 @@ from mitoda.inference.self_consistency import (
     foreground_is_plausible,
     foreground_share,
 )
-from mitoda.inference.streaming import predict_section
+from mitoda.inference.streaming import known_voxel_size, predict_section
 from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.plotting.section_view import evenly_spaced, view_sections
@@ -249,4 +249,5 @@ def _painted_pictures(
 
 def _mask(model: Model, volume: Volume, k: int) -> np.ndarray:
     """Mask of a single section, without smoothing along the sections."""
-    return np.asarray(predict_section(volume, model, k) >= model.info.threshold)
+    threshold = model.info.threshold_for(known_voxel_size(volume)[0])
+    return np.asarray(predict_section(volume, model, k) >= threshold)
