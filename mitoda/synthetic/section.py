@@ -5,9 +5,10 @@ from scipy import ndimage
 
 from mitoda.synthetic.curves import Nearest
 from mitoda.synthetic.lattice import Frame
+from mitoda.synthetic.look import Look
 from mitoda.synthetic.preset import PhantomDomain
 from mitoda.synthetic.render import Microscope
-from mitoda.synthetic.tissue import Look, Piece, lay_out_piece
+from mitoda.synthetic.tissue import Piece, lay_out_piece
 
 FAR = np.float32(-1e4)
 """Depth of what is nowhere near, in nanometres."""

@@ -13,7 +13,7 @@ from mitoda.errors import InputError
 from mitoda.inference.checks import oblong_pixels
 from mitoda.inference.streaming import known_voxel_size
 from mitoda.inference.voxel_size import search_voxel_size
-from mitoda.methods import Arithmetic
+from mitoda.methods import Arithmetic, method_named
 from mitoda.models.device import choose_bfloat16, choose_device, describe_device
 from mitoda.models.model import load_model
 from mitoda.models.weights import load_weights, save_weights
@@ -220,7 +220,7 @@ def _warnings(name: str, pairs: Pairs, plan: Plan, prepared: Prepared) -> Iterat
 
 def _keep_start(ended: Ended, start: Path, folder: RunFolder) -> None:
     """Make the weights that the run began from its result; those it ended with are kept beside them."""
-    folder.weights.replace(folder.kept_path(ended.step))
+    save_weights(folder.kept_path(ended.step), *load_weights(folder.weights))
     network, info = load_weights(start)
     notes = {
         **info.notes,
@@ -236,7 +236,8 @@ def _finish(
     checks, report = None, None
     if ended.complete:
         checks = check_result(plan, prepared, folder.weights, device)
-        if prepared.start is not None and prepared.painted is None and checks.is_worse:
+        adapts = method_named(plan.training.method)[0].needs_target and prepared.painted is None
+        if adapts and prepared.start is not None and checks.is_worse:
             _keep_start(ended, prepared.start, folder)
             checks = replace(checks, kept_start=True)
         report = write_run_report(plan, prepared, folder, ended, device, checks)

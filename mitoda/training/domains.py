@@ -51,8 +51,11 @@ def open_domain(
         If a file or its labels are missing.
     """
     if is_drawn(spec):
-        images, drawn_labels = open_drawn(spec, dest)
-        return Domain(spec, images, drawn_labels if labelled else None, "none (drawn)")
+        if not labelled:
+            raise InputError(
+                f"'{spec}' is tissue to learn from, a source; give a stack of images as the target"
+            )
+        return Domain(spec, *open_drawn(spec, dest), "none (drawn)")
     if is_dataset_spec(spec):
         split = resolve(spec, dest)
         size = voxel_size or split.voxel_size

@@ -99,6 +99,17 @@ def diverged(*arguments):
     raise MitodaError("training diverged")
 
 
+def test_training_on_the_source_alone_is_not_judged_by_the_target(plan, tmp_path, monkeypatch):
+    """Such a run keeps what it ended with, whatever it finds in a target that it did not learn from."""
+    start = tmp_path / "start.safetensors"
+    compact_weights(start, pixel=(5.0, 5.0), spacing=50.0)
+    worse = Checks(Check(0.01, 0.5), Check(0.06, 0.9), None)
+    monkeypatch.setattr("mitoda.training.adapt.check_result", lambda *arguments: worse)
+    *_, finished = adapt(replace(plan, start=str(start)), tmp_path / "run", device="cpu")
+    assert not finished.checks.kept_start
+    assert "kept" not in load_weights(finished.weights)[1].notes
+
+
 def test_a_worse_result_leaves_the_start_as_the_runs_weights(plan, tmp_path, monkeypatch):
     """`weights.safetensors` predicts as the start does, says so, and what the run ended with lies beside it."""
     start = tmp_path / "start.safetensors"

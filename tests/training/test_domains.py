@@ -271,3 +271,11 @@ def test_labels_of_a_source_without_foreground_are_refused(files, source_phantom
     labels[-1, 5, 5] = 1
     write_sections(path, labels, labels.shape, labels.dtype, source_phantom[1].voxel_size, overwrite=True)
     prepare(plan_for(files))
+
+
+def test_drawn_tissue_is_a_source_and_no_target(tmp_path):
+    """As a source it has images and labels; as a target it is refused."""
+    drawn = open_domain("drawn:2", labelled=True, dest=str(tmp_path))
+    assert drawn.volume.shape == drawn.labels.shape == (4, 704, 704)
+    with pytest.raises(InputError, match="a source; give a stack of images as the target"):
+        open_domain("drawn:2", labelled=False)
