@@ -14,6 +14,7 @@ from mitoda.cli.options import (
     Lengths,
     PrecisionOption,
     assignment,
+    given_options,
     voxel_size_option,
 )
 from mitoda.training.settings import DEFAULT_MINUTES, DEFAULT_SOURCE, LABELLED_MINUTES, Plan, TrainingSettings
@@ -268,10 +269,9 @@ def adapt(
 
 def _refuse_beside_resume(context: typer.Context) -> None:
     """A run keeps its settings: an option that would be ignored is an error."""
-    for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "")
-        if parameter.name not in MAY_CHANGE and given is not None and given.name == "COMMANDLINE":
+    for name, option in given_options(context).items():
+        if name not in MAY_CHANGE:
             raise typer.BadParameter(
                 "a resumed run keeps its settings; only --steps, --minutes and --device can be given again",
-                param_hint=parameter.opts[0],
+                param_hint=option,
             )

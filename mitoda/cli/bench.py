@@ -7,7 +7,14 @@ import typer
 
 from mitoda.cli.display import Ticker, announce_stop, duration, percent, print_wide, say, stdout, warn
 from mitoda.cli.lodo import leave_one_out
-from mitoda.cli.options import DestOption, DeviceOption, Lengths, assignment, voxel_size_option
+from mitoda.cli.options import (
+    DestOption,
+    DeviceOption,
+    Lengths,
+    assignment,
+    given_options,
+    voxel_size_option,
+)
 from mitoda.cli.stopping import say_how_to_continue, stopping_after_step
 
 if TYPE_CHECKING:
@@ -203,16 +210,11 @@ def bench(
 
 def _refuse_of_another_task(context: typer.Context, task: str | None, is_lodo: bool) -> None:
     """An option that would be ignored is an error."""
-    for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "")
-        if given is None or given.name != "COMMANDLINE":
-            continue
-        if is_lodo and parameter.name not in WITH_LODO:
-            raise typer.BadParameter(
-                f"the task {task} does not have this option", param_hint=parameter.opts[0]
-            )
-        if not is_lodo and parameter.name in LODO_ONLY:
-            raise typer.BadParameter("only the task lodo has this option", param_hint=parameter.opts[0])
+    for name, option in given_options(context).items():
+        if is_lodo and name not in WITH_LODO:
+            raise typer.BadParameter(f"the task {task} does not have this option", param_hint=option)
+        if not is_lodo and name in LODO_ONLY:
+            raise typer.BadParameter("only the task lodo has this option", param_hint=option)
 
 
 def _check_files(csv: Path | None, figure: Path | None, inputs: list[Path]) -> None:

@@ -5,20 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import command, say, stderr, stdout
-from mitoda.cli.options import VOLUMES, DestOption, Lengths, voxel_size_option
+from mitoda.cli.display import command, counting, say, stdout
+from mitoda.cli.options import AxesOption, DestOption, VoxelSizeOption, given_options
 from mitoda.cli.show import open_input
 
 if TYPE_CHECKING:
     from mitoda.evaluation.answers import Answer
     from mitoda.evaluation.estimates import Estimate, SpotCheck
+    from mitoda.volumes import Volume
 
-How = tuple[Lengths | None, str | None, bool, str | None]
-"""How the stack is read: what `open_input` takes besides its name."""
 PAGE, RESULT = "Page to answer", "Result"
+FOR_PAGE, FOR_RESULT = {"mask", "output", "objects", "boxes", "seed"}, {"answers", "as_json", "paint"}
+"""What is given for one of the two only."""
 
 
 def check(
+    context: typer.Context,
     volume: Annotated[
         str | None,
         typer.Argument(metavar="INPUT", help="Stack: TIFF, folder of sections, or a fetched data set."),
@@ -51,96 +53,72 @@ def check(
             rich_help_panel=RESULT,
         ),
     ] = None,
-    voxel_size: Annotated[
-        Lengths | None, voxel_size_option(help="Nanometres; overrides the metadata.")
-    ] = None,
-    axes: Annotated[
-        str | None,
-        typer.Option(help="Axes as stored, e.g. ZYX; overrides the metadata.", rich_help_panel=VOLUMES),
-    ] = None,
+    voxel_size: VoxelSizeOption = None,
+    axes: AxesOption = None,
     dest: DestOption = None,
 ) -> None:
     """Measure how good a mask is: a page with a random sample to answer, then precision, recall and F1 by object."""
-    if answers is not None:
-        if output is not None or mask is not None or (volume is None) != (paint is None):
-            raise typer.BadParameter(
-                "give --answers alone, or with INPUT and --paint, and without a mask or -o"
-            )
-        _print_result(answers, as_json, volume, paint, overwrite, (voxel_size, axes, False, dest))
-        return
-    if volume is None or mask is None or output is None:
-        raise typer.BadParameter("give a stack, its mask and -o PAGE.html; or --answers answers.csv")
-    _write_page(volume, mask, output, (objects, boxes, seed), overwrite, (voxel_size, axes, False, dest))
-
-
-def _write_page(
-    volume: str,
-    mask: str,
-    output: Path,
-    sample: tuple[int, int, int],
-    overwrite: bool,
-    how: How,
-) -> None:
-    from rich.progress import track
-
-    from mitoda.evaluation.check_page import write_check_page
-    from mitoda.evaluation.spot_check import draw_boxes, draw_objects
-    from mitoda.inference.streaming import known_voxel_size
-    from mitoda.plotting.html import check_page
-    from mitoda.postprocessing.found_objects import FoundObjects
-    from mitoda.volumes import open_values
-    from mitoda.volumes.volume import check_same_shape
-
-    check_page(output, [Path(volume), Path(mask)], overwrite)
-    stack = open_input(volume, *how)
-    size = known_voxel_size(stack)
-    values = open_values(mask)
-    check_same_shape(stack, values)
-    found = FoundObjects(values)
-    objects, boxes, seed = sample
-    classes, items = draw_objects(found.numbers, found.voxels, found.starts, found.stops, objects, seed)
-    items += draw_boxes(stack, boxes, seed)
-    quiet = not stderr.is_terminal
-    write_check_page(
-        output, stack, found, items, size, seed,
-        lambda sections: track(sections, "sections", console=stderr, transient=True, disable=quiet),
-    )  # fmt: skip
-    judged = sum(not item.is_box for item in items)
-    parts = ", ".join(f"{one.found} {one.name}" for one in classes)
-    say(
-        f"{output}: {judged} of {len(found.numbers)} found objects ({parts}) and {len(items) - judged} boxes. Open it "
-        f"in a browser, answer, save the answers; then: {command('check', '--answers', 'answers.csv')}"
-    )
-
-
-def _print_result(
-    path: Path,
-    as_json: bool,
-    volume: str | None,
-    paint: Path | None,
-    overwrite: bool,
-    how: How,
-) -> None:
-    import json
-    from dataclasses import asdict
-
     from mitoda.errors import InputError
     from mitoda.evaluation.answers import read_answers
     from mitoda.evaluation.estimates import summarise_answers
+    from mitoda.plotting.html import check_page_path
+    from mitoda.volumes.files import check_output
 
-    answers = read_answers(path)
-    result = summarise_answers(answers)
-    if as_json:
-        more = {name: getattr(result, name) for name in ("objects_to_halve", "boxes_to_halve")}
-        typer.echo(json.dumps(asdict(result) | more))
-    else:
-        _print_tables(result)
+    given = given_options(context).keys()
+    if answers is None:
+        if volume is None or mask is None or output is None or given & FOR_RESULT:
+            raise typer.BadParameter("give a stack, its mask and -o PAGE.html; or --answers answers.csv")
+        check_page_path(output, [Path(volume), Path(mask)], overwrite)
+        stack = open_input(volume, voxel_size, axes, False, dest)
+        _write_page(stack, mask, output, objects, boxes, seed)
+        return
+    if given & FOR_PAGE or (volume is None) != (paint is None):
+        raise typer.BadParameter(
+            "give --answers alone, or with INPUT and --paint, without a mask or a sample"
+        )
+    found = read_answers(answers)
+    result = summarise_answers(found)
+    _print_json(result) if as_json else _print_tables(result)
     if volume is not None and paint is not None:
-        _write_places(answers, volume, paint, overwrite, how)
+        check_output(paint, [Path(volume), answers], overwrite)
+        _write_places(found, open_input(volume, voxel_size, axes, False, dest), volume, paint)
     if result.lacking:
         raise InputError(
             f"no precision, recall and F1 yet: {result.lacking}; answer both halves in the page and save again"
         )
+
+
+def _write_page(stack: "Volume", mask: str, output: Path, objects: int, boxes: int, seed: int) -> None:
+    """Write the page, and say what it shows."""
+    from mitoda.evaluation.check_page import write_check_page
+    from mitoda.evaluation.spot_check import draw_boxes, draw_objects
+    from mitoda.inference.streaming import known_voxel_size
+    from mitoda.postprocessing.found_objects import FoundObjects
+    from mitoda.volumes import open_values
+    from mitoda.volumes.volume import check_same_shape
+
+    size = known_voxel_size(stack)
+    values = open_values(mask)
+    check_same_shape(stack, values)
+    found = FoundObjects(values)
+    classes, items = draw_objects(found.numbers, found.voxels, found.starts, found.stops, objects, seed)
+    items += draw_boxes(stack, boxes, seed)
+    write_check_page(output, stack, found, items, size, seed, counting("sections"))
+    judged = sum(not item.is_box for item in items)
+    parts = f" ({', '.join(f'{one.found} {one.name}' for one in classes)})" if len(classes) > 1 else ""
+    say(
+        f"{output}: {judged} of {len(found.numbers)} found objects{parts} and {len(items) - judged} of "
+        f"{items[-1].total} boxes. Open it in a browser, answer, save the answers; then: "
+        f"{command('check', '--answers', 'answers.csv')}"
+    )
+
+
+def _print_json(result: "SpotCheck") -> None:
+    import json
+    from dataclasses import asdict
+
+    more = {name: getattr(result, name) for name in ("objects_to_halve", "boxes_to_halve")}
+    typer.echo(json.dumps(asdict(result) | more))
 
 
 def _print_tables(result: "SpotCheck") -> None:
@@ -179,14 +157,8 @@ def _cells(estimate: "Estimate | None") -> tuple[str, str]:
     return f"{estimate.value:.2f}", f"{estimate.low:.2f}–{estimate.high:.2f}"
 
 
-def _write_places(
-    answers: "list[Answer]",
-    volume: str,
-    paint: Path,
-    overwrite: bool,
-    how: How,
-) -> None:
-    """Write the label file to paint in."""
+def _write_places(answers: "list[Answer]", stack: "Volume", volume: str, paint: Path) -> None:
+    """Write the label file to paint in, and say how to go on with the stack of this name."""
     import numpy as np
 
     from mitoda.data.painted import label_sections
@@ -194,16 +166,13 @@ def _write_places(
     from mitoda.inference.settings import SUGGESTED_SIDE_NM
     from mitoda.inference.streaming import known_voxel_size
     from mitoda.volumes import write_sections
-    from mitoda.volumes.files import check_output
 
-    check_output(paint, [Path(volume)], overwrite)
-    stack = open_input(volume, *how)
     places = places_to_paint(answers, stack.shape, known_voxel_size(stack)[1:], SUGGESTED_SIDE_NM)
     if not places:
         say("no object is bad and no mitochondrion is missed, so there is nothing to paint")
         return
     sections = label_sections(stack, places)
-    write_sections(paint, sections, stack.shape, np.dtype(np.uint8), stack.voxel_size, overwrite=overwrite)
+    write_sections(paint, sections, stack.shape, np.dtype(np.uint8), stack.voxel_size, overwrite=True)
     for one in places:
         say(one.text)
     say(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mitoda.cli.display import counting, say
-from mitoda.cli.options import VOLUMES, Lengths, voxel_size_option
+from mitoda.cli.options import AxesOption, OverwriteOption, VoxelSizeOption
 
 NoSplitOption = Annotated[
     bool, typer.Option("--no-split", help="Number connected components; do not split what touches.")
@@ -29,13 +29,9 @@ def instances(
     no_split: NoSplitOption = False,
     min_neck: MinNeckOption = None,
     min_size: Annotated[int, typer.Option(help="Leave out mitochondria of fewer voxels.")] = 0,
-    voxel_size: Annotated[
-        Lengths | None, voxel_size_option(help="Nanometres; overrides the metadata.")
-    ] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="Axes as stored, e.g. ZYX or YXZ.", rich_help_panel=VOLUMES)
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    voxel_size: VoxelSizeOption = None,
+    axes: AxesOption = None,
+    overwrite: OverwriteOption = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print warnings only.")] = False,
 ) -> None:
     """Number the mitochondria of a mask one by one, and split those that touch."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import counting, say, stdout, warn
-from mitoda.cli.options import VOLUMES, Lengths, voxel_size_option
+from mitoda.cli.options import AxesOption, OverwriteOption, VoxelSizeOption
 
 if TYPE_CHECKING:
     from mitoda.evaluation.instance_table import Measures
@@ -29,14 +29,10 @@ def measure(
             "--include-cut", help="Let mitochondria that the border of the stack cuts count in means."
         ),
     ] = False,
-    voxel_size: Annotated[
-        Lengths | None, voxel_size_option(help="Nanometres; overrides the metadata.")
-    ] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="Axes as stored, e.g. ZYX or YXZ.", rich_help_panel=VOLUMES)
-    ] = None,
+    voxel_size: VoxelSizeOption = None,
+    axes: AxesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the summary.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    overwrite: OverwriteOption = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Measure each mitochondrion in micrometres: size, surface, shape, skeleton, grey value."""

@@ -33,6 +33,20 @@ def assignment(text: str, option: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def given_options(context: typer.Context) -> dict[str, str]:
+    """Names of the parameters that a person gave on the command line, each with its option as it is written."""
+    sources = {one: context.get_parameter_source(one.name or "") for one in context.command.params}
+    return {
+        one.name or "": one.opts[0]
+        for one, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    }
+
+
+AxesOption = Annotated[
+    str | None,
+    typer.Option(help="Axes as stored, e.g. ZYX or YXZ; overrides the metadata.", rich_help_panel=VOLUMES),
+]
 DestOption = Annotated[
     str | None, typer.Option(help="Folder of the fetched data sets.", rich_help_panel=VOLUMES)
 ]
@@ -43,4 +57,6 @@ LabelSectionOption = Annotated[
         help="Number of the painted section, if --labels is a single section.", rich_help_panel=VOLUMES
     ),
 ]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=COMPUTING)]
+VoxelSizeOption = Annotated[Lengths | None, voxel_size_option(help="Nanometres; overrides the metadata.")]

@@ -12,6 +12,7 @@ from mitoda.cli.instances import instances_summary
 from mitoda.cli.options import (
     COMPUTING,
     VOLUMES,
+    AxesOption,
     DestOption,
     DeviceOption,
     Lengths,
@@ -24,7 +25,7 @@ from mitoda.cli.stopping import say_how_to_continue
 from mitoda.inference.settings import MaskSettings, SegmentSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from mitoda.inference.segment import Event, Segmented
     from mitoda.inference.settings import Resolved
@@ -78,9 +79,6 @@ WeightsOption = Annotated[
 VoxelSizeOption = Annotated[
     Lengths | None,
     voxel_size_option(help="Nanometres; overrides the metadata. Estimated where both are missing."),
-]
-AxesOption = Annotated[
-    str | None, option(STACK, help="Axes as stored, e.g. ZYX or YXZ; overrides the metadata.")
 ]
 InvertOption = Annotated[bool, option(STACK, "--invert", help="The contrast is inverted (membranes bright).")]
 ThresholdOption = Annotated[
@@ -160,8 +158,9 @@ def segment(
     quiet: QuietOption = False,
 ) -> None:
     """Write the masks of the mitochondria in one or more stacks."""
+    from mitoda.models.model import load_model
     from mitoda.models.weights import find_weights
-    from mitoda.plotting.html import check_page
+    from mitoda.plotting.html import check_page_path
 
     make = partial(
         SegmentSettings,
@@ -184,7 +183,7 @@ def segment(
     settings = {
         job: make(output=job.output, probability=job.probability, instances=job.instances) for job in jobs
     }
-    load = _model_loader(weights, device, precision)
+    load = cache(partial(load_model, weights, device, precision))
     if len(jobs) > 1:
         load()  # weights that cannot be read fail once, not for every stack
 
@@ -193,20 +192,13 @@ def segment(
         sources = [Path(stack.name), find_weights(weights)]
         settings[job].check_paths(sources)
         if job.report is not None:
-            check_page(job.report, sources, overwrite or resume)
+            check_page_path(job.report, sources, overwrite or resume)
         say_how_to_continue(
             lambda: f"what is done is kept beside {job.output}; continue with the same command and --resume"
         )
         return _segment(stack, load(), settings[job], job.report, quiet)
 
     run_jobs(jobs, work)
-
-
-def _model_loader(weights: str, device: str, precision: str) -> "Callable[[], Model]":
-    """Return a function that loads the model when it is first called."""
-    from mitoda.models.model import load_model
-
-    return cache(partial(load_model, weights, device, precision))
 
 
 def _segment(

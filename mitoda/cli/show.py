@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import stdout
-from mitoda.cli.options import DestOption
+from mitoda.cli.options import AxesOption, DestOption
 
 if TYPE_CHECKING:
     from mitoda.volumes import Volume, VoxelSize
@@ -17,9 +17,7 @@ InputArgument = Annotated[
 
 def inspect(
     volume: InputArgument,
-    axes: Annotated[
-        str | None, typer.Option(help="Axes as stored, e.g. ZYX; overrides the metadata.")
-    ] = None,
+    axes: AxesOption = None,
     dest: DestOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

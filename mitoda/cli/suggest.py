@@ -11,8 +11,8 @@ from mitoda.cli.options import (
     DestOption,
     DeviceOption,
     LabelSectionOption,
-    Lengths,
-    voxel_size_option,
+    OverwriteOption,
+    VoxelSizeOption,
 )
 from mitoda.cli.show import InputArgument, open_input
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
@@ -45,13 +45,10 @@ def suggest(
     weights: Annotated[
         str, typer.Option(help="Pretrained weights by name, a .safetensors file, or a run.")
     ] = "default",
-    voxel_size: Annotated[
-        Lengths | None,
-        voxel_size_option(help="Nanometres; overrides the metadata."),
-    ] = None,
+    voxel_size: VoxelSizeOption = None,
     dest: DestOption = None,
     device: DeviceOption = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Suggest where to paint a few labels, and write a label file with these places outlined."""
     import numpy as np

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mitoda.cli.options import VOLUMES, DestOption, Lengths, voxel_size_option
+from mitoda.cli.options import AxesOption, DestOption, VoxelSizeOption
 from mitoda.cli.show import InputArgument, open_input
 
 
@@ -14,13 +14,8 @@ def view(
     labels: Annotated[
         list[str] | None, typer.Argument(help="Masks or instance numbers to draw over the stack.")
     ] = None,
-    voxel_size: Annotated[
-        Lengths | None, voxel_size_option(help="Nanometres; overrides the metadata.")
-    ] = None,
-    axes: Annotated[
-        str | None,
-        typer.Option(help="Axes as stored, e.g. ZYX; overrides the metadata.", rich_help_panel=VOLUMES),
-    ] = None,
+    voxel_size: VoxelSizeOption = None,
+    axes: AxesOption = None,
     dest: DestOption = None,
 ) -> None:
     """Open a stack with its masks in napari; sections are read when they are shown."""

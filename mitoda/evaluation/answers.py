@@ -74,13 +74,18 @@ def read_answers(path: Path | str) -> list[Answer]:
     except UnicodeDecodeError:
         raise FileError(f"{path} is not text in UTF-8; give the file that the page saved") from None
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, restkey="more", restval=None)
-    missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-    if missing:
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    try:
+        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise FileError(
+                f"{path} has no column {', '.join(missing)}; give the table that the page of 'mitoda check' saves"
+            )
+        answers = [_parse(row, f"line {rows.line_num} of {path}") for row in rows]
+    except csv.Error as error:
         raise FileError(
-            f"{path} has no column {', '.join(missing)}; give the table that the page of 'mitoda check' saves"
-        )
-    answers = [_parse(row, f"line {rows.line_num} of {path}") for row in rows]
+            f"{path} is not a table ({error}); give the table that the page of 'mitoda check' saves"
+        ) from error
     _check_together(answers, path)
     return answers
 

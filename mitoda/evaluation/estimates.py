@@ -180,9 +180,8 @@ def _missed_draws(counts: np.ndarray, boxes: int, rng: np.random.Generator) -> n
     if searched == boxes:
         return np.full(DRAWS, float(missed))
     dispersion = np.ones(DRAWS)
-    if (
-        searched > 1 and missed
-    ):  # variance over mean, itself uncertain in a few boxes; 1 of a Poisson distribution
+    if searched > 1 and missed:
+        # variance over mean, itself uncertain in a few boxes; 1 of a Poisson distribution
         variance = counts.var(ddof=1) * (searched - 1) / rng.chisquare(searched - 1, DRAWS)
         dispersion = np.maximum(1.0, variance / counts.mean())
     mean = rng.gamma((missed + 0.5) / dispersion, dispersion / searched)

@@ -187,7 +187,7 @@ def draw_boxes(stack: Volume, count: int, seed: int) -> list[Item]:
         raise InputError(f"the voxel size of {stack.name} is unknown, so boxes have no size")
     tissue = TissueMap(stack)
     edges = [
-        np.linspace(0, size, max(1, round(size * length / side)) + 1).round().astype(int).tolist()
+        np.linspace(0, size, min(size, max(1, round(size * length / side))) + 1).round().astype(int).tolist()
         for size, length, side in zip(stack.shape, stack.voxel_size, BOX_NM, strict=True)
     ]
     boxes = []

@@ -85,7 +85,7 @@ def _table(rows: Mapping[str, object]) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-def check_page(path: Path, inputs: Iterable[Path], overwrite: bool) -> None:
+def check_page_path(path: Path, inputs: Iterable[Path], overwrite: bool) -> None:
     """Refuse a page that cannot be written; see `check_output`.
 
     Raises
