@@ -132,8 +132,13 @@ class Stage:
 
     @property
     def score_path(self) -> Path:
-        """Its scores; written last, so with them it is finished."""
+        """Its scores, written last."""
         return self.run.path / "score.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is trained and scored."""
+        return self.score_path.is_file()
 
 
 def plan_stages(settings: LodoSettings, folder: Path) -> list[Stage]:

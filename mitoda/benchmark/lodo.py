@@ -17,9 +17,9 @@ import torch
 
 from mitoda.benchmark.left_out import GENERAL, LodoSettings, Stage, open_scored, paint, plan_stages
 from mitoda.benchmark.lodo_table import LodoRow, score_volume, with_changes, write_rows
-from mitoda.benchmark.runner import check_settings, train_run
+from mitoda.benchmark.runner import Failed, Started, check_settings, run_jobs, train_run
 from mitoda.benchmark.tasks import LODO
-from mitoda.errors import InputError, MitodaError
+from mitoda.errors import InputError
 from mitoda.inference.segment import SectionDone, Segmented, segment
 from mitoda.inference.settings import Resolved, SegmentSettings
 from mitoda.models.model import Model, load_model
@@ -42,17 +42,6 @@ class _ScoreFile:
 
 
 @dataclass(frozen=True)
-class StageBegun:
-    """A stage begins, or goes on; the events of its training follow."""
-
-    stage: Stage
-    position: int
-    """From 1, among all stages."""
-    stages: int
-    resumed: bool
-
-
-@dataclass(frozen=True)
 class StageScored:
     """A stage is finished."""
 
@@ -62,15 +51,7 @@ class StageScored:
     """Whether an earlier call finished it."""
 
 
-@dataclass(frozen=True)
-class StageFailed:
-    """A stage failed; the others go on."""
-
-    stage: Stage
-    reason: str
-
-
-Event = StageBegun | training.Event | SectionDone | StageScored | StageFailed
+Event = Started[Stage] | training.Event | SectionDone | StageScored | Failed[Stage]
 
 
 def run_lodo(
@@ -101,28 +82,25 @@ def run_lodo(
     stages = plan_stages(settings, folder)
     for stage in stages:
         _check(stage)
-    for position, stage in enumerate(stages, 1):
-        known = stage.score_path.is_file()
-        if not known:
-            if should_stop():
-                return
-            try:
-                yield StageBegun(stage, position, len(stages), stage.run.can_resume)
-                if stage.is_trained_here:
-                    paint(stage)
-                    finished = yield from train_run(stage.run, stage.plan, device, should_stop)
-                    if not finished.complete:
-                        return
-                yield from _score(stage, device)
-            except MitodaError as error:
-                yield StageFailed(stage, str(error))
-                continue
+
+    def work(stage: Stage) -> Generator[training.Event | SectionDone, None, bool]:
+        if stage.is_trained_here:
+            paint(stage)
+            finished = yield from train_run(stage.run, stage.plan, device, should_stop)
+            if not finished.complete:
+                return False
+        yield from _score(stage, device)
+        return True
+
+    def outcome(stage: Stage, known: bool) -> StageScored:
         rows = read_rows(folder)
         write_rows(folder / LODO / "rows.jsonl", rows)
         own = (stage.left_out.name, stage.kind, stage.seed)
-        yield StageScored(
+        return StageScored(
             stage, tuple(row for row in rows if (row.left_out, row.stage, row.seed) == own), known
         )
+
+    yield from run_jobs(stages, work, outcome, should_stop)
 
 
 def read_rows(folder: Path) -> list[LodoRow]:
@@ -135,7 +113,7 @@ def _check(stage: Stage) -> None:
     """Refuse a stage whose volumes are missing, or that the folder holds with other settings or other weights."""
     if stage.is_trained_here:
         check_settings(stage.run, stage.plan)
-    if stage.score_path.is_file():
+    if stage.is_finished:
         if read_record(stage.score_path, _ScoreFile).start_sha256 != _fingerprint(stage.start):
             raise InputError(
                 f"{stage.run.path} was made from other weights than {stage.start or 'random ones'}; give the same "
@@ -234,7 +212,7 @@ def forecast(settings: LodoSettings, folder: Path) -> tuple[list[Forecast], floa
 
 
 def _forecast(stage: Stage, per_step: float) -> Forecast:
-    if stage.score_path.is_file():
+    if stage.is_finished:
         return Forecast(stage, "finished", 0.0)
     shapes = [open_scored(spec, stage.plan.dest)[0].shape for spec in stage.left_out.volumes]
     scoring = sum(math.prod(shape) for shape in shapes) / VOXELS_PER_SECOND

@@ -5,13 +5,15 @@ OUT/<task>/<method>-seed<k>/   the run folder of an entry, see `mitoda adapt`, w
     score.json                 scores of the last weights; written last: with it the entry is finished
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
+from mitoda.benchmark.left_out import Stage
 from mitoda.benchmark.table import Checkpoint, NamedScores, Result
 from mitoda.benchmark.tasks import BenchSettings, HeldOut, Task, open_held_out, plan_training, why_not
 from mitoda.errors import InputError, MitodaError
@@ -65,15 +67,28 @@ class Entry:
         return {step: path for step, path in self.run.kept_weights().items() if step in logged or not logged}
 
 
-@dataclass(frozen=True)
-class Started:
-    """The training of an entry starts or resumes; its own events follow."""
+Job = TypeVar("Job", Entry, Stage)
+Progress = TypeVar("Progress")
+Outcome = TypeVar("Outcome")
 
-    entry: Entry
+
+@dataclass(frozen=True)
+class Started(Generic[Job]):
+    """An entry or a stage starts or resumes; the events of its training follow."""
+
+    job: Job
     position: int
-    """From 1, among all entries."""
-    entries: int
+    """From 1, among all."""
+    jobs: int
     resumed: bool
+
+
+@dataclass(frozen=True)
+class Failed(Generic[Job]):
+    """An entry or a stage failed, for example because its training diverged; the others go on."""
+
+    job: Job
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -105,15 +120,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Failed:
-    """An entry failed, for example because its training diverged; the others go on."""
-
-    entry: Entry
-    reason: str
-
-
-Event = Started | training.Event | ScoringSection | Scored | Skipped | Failed
+Event = Started[Entry] | training.Event | ScoringSection | Scored | Skipped | Failed[Entry]
 
 
 def run_bench(
@@ -159,21 +166,42 @@ def run_bench(
         if not entry.is_finished:
             prepare(entry.plan)
     yield from (Skipped(method, reason) for method, reason in reasons.items() if reason)
-    for position, entry in enumerate(entries, 1):
-        known = entry.is_finished
+
+    def work(entry: Entry) -> Generator[Event, None, bool]:
+        finished = yield from train_run(entry.run, entry.plan, device, should_stop)
+        if finished.complete:
+            yield from _score(entry, task, prepare(entry.plan), held_out, device)
+        return finished.complete
+
+    def outcome(entry: Entry, known: bool) -> Scored:
+        return Scored(entry, read_result(entry, task), known)
+
+    yield from run_jobs(entries, work, outcome, should_stop)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Callable[[Job], Generator[Progress, None, bool]],
+    outcome: Callable[[Job, bool], Outcome],
+    should_stop: Callable[[], bool],
+) -> Iterator[Started[Job] | Progress | Outcome | Failed[Job]]:
+    """Run entries or stages in order; one that fails does not stop the others.
+
+    `work` returns whether it was not stopped; `outcome` gets the finished job, and whether an earlier call finished it.
+    """
+    for position, job in enumerate(jobs, 1):
+        known = job.is_finished
         if not known:
             if should_stop():
                 return
             try:
-                yield Started(entry, position, len(entries), entry.run.can_resume)
-                finished = yield from train_run(entry.run, entry.plan, device, should_stop)
-                if not finished.complete:
+                yield Started(job, position, len(jobs), job.run.can_resume)
+                if not (yield from work(job)):
                     return
-                yield from _score(entry, task, prepare(entry.plan), held_out, device)
             except MitodaError as error:
-                yield Failed(entry, str(error))
+                yield Failed(job, str(error))
                 continue
-        yield Scored(entry, read_result(entry, task), known)
+        yield outcome(job, known)
 
 
 def check_settings(run: RunFolder, plan: Plan) -> None:

@@ -279,7 +279,7 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[Result], dict[str, str], b
         for event in events:
             if isinstance(event, Started):
                 verb = "resuming" if event.resumed else "training"
-                say(f"[{event.position}/{event.entries}] {verb} {event.entry.name}")
+                say(f"[{event.position}/{event.jobs}] {verb} {event.job.name}")
             elif isinstance(event, StepsDone):
                 display.show(event)
             elif isinstance(event, ScoringSection) and ticker.due():
@@ -293,8 +293,8 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[Result], dict[str, str], b
                 warn(f"{event.method} is left out: {event.reason}")
                 notes[event.method] = event.reason
             elif isinstance(event, Failed):
-                warn(f"{event.entry.name} failed: {event.reason}")
-                notes[event.entry.method], complete = event.reason, False
+                warn(f"{event.job.name} failed: {event.reason}")
+                notes[event.job.method], complete = event.reason, False
     return results, notes, complete
 
 

@@ -52,7 +52,8 @@ def leave_one_out(
 
 def _follow(events: "Iterable[Event]") -> "tuple[list[LodoRow], bool]":
     """Draw the progress; return the rows of the finished stages, and whether none failed."""
-    from mitoda.benchmark.lodo import StageBegun, StageFailed, StageScored
+    from mitoda.benchmark.lodo import StageScored
+    from mitoda.benchmark.runner import Failed, Started
     from mitoda.cli.display import TrainingDisplay
     from mitoda.inference.segment import SectionDone
     from mitoda.training.loop import StepsDone
@@ -62,9 +63,9 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[LodoRow], bool]":
     complete, ticker = True, Ticker()
     with TrainingDisplay() as display:
         for event in events:
-            if isinstance(event, StageBegun):
+            if isinstance(event, Started):
                 verb = "resuming" if event.resumed else "running"
-                say(f"[{event.position}/{event.stages}] {verb} {event.stage.name}")
+                say(f"[{event.position}/{event.jobs}] {verb} {event.job.name}")
             elif isinstance(event, StepsDone | HeldBackScore):
                 display.show(event)
             elif isinstance(event, SectionDone) and ticker.due():
@@ -72,8 +73,8 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[LodoRow], bool]":
             elif isinstance(event, StageScored):
                 rows += event.rows
                 _say_scores(event)
-            elif isinstance(event, StageFailed):
-                warn(f"{event.stage.name} failed: {event.reason}")
+            elif isinstance(event, Failed):
+                warn(f"{event.job.name} failed: {event.reason}")
                 complete = False
     return rows, complete
 

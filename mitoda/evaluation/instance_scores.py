@@ -4,16 +4,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from mitoda.errors import InputError
+from mitoda.evaluation.metrics import divide
 from mitoda.evaluation.scoring import check_shapes, none_if_nan
-from mitoda.volumes import Volume, open_values
-from mitoda.volumes.opening import Source
+from mitoda.volumes import Volume
+from mitoda.volumes.opening import Source, as_volume
 
 THRESHOLDS = (0.5, 0.75)
 """Values of IoU from which an instance counts as found; the two that the field reports (Wei et al. 2020, MitoEM,
@@ -34,36 +34,32 @@ class Matched:
     @property
     def precision(self) -> float:
         """Matched share of the predicted instances."""
-        return _ratio(self.tp, self.tp + self.fp)
+        return divide(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
         """Matched share of the labelled instances."""
-        return _ratio(self.tp, self.tp + self.fn)
+        return divide(self.tp, self.tp + self.fn)
 
     @property
     def f1(self) -> float:
         """2 TP / (2 TP + FP + FN)."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return divide(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def average_precision(self) -> float:
         """TP / (TP + FP + FN), as in Schmidt et al. 2018 (doi:10.1007/978-3-030-00934-2_30) and StarDist."""
-        return _ratio(self.tp, self.tp + self.fp + self.fn)
+        return divide(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def panoptic_quality(self) -> float:
         """Sum of IoU / (TP + FP / 2 + FN / 2), equation 1 of Kirillov et al. 2019 (doi:10.1109/CVPR.2019.00963)."""
-        return _ratio(self.total_iou, self.tp + self.fp / 2 + self.fn / 2)
+        return divide(self.total_iou, self.tp + self.fp / 2 + self.fn / 2)
 
     def to_dict(self) -> dict[str, float | None]:
         """Counts and scores for JSON."""
         names = ("precision", "recall", "f1", "average_precision", "panoptic_quality")
         return asdict(self) | {name: none_if_nan(getattr(self, name)) for name in names}
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
 
 
 class Overlaps:
@@ -207,8 +203,8 @@ def score_instances(
     >>> [(one.iou, one.tp, one.fp, one.fn) for one in result.matched]
     [(0.5, 1, 1, 1), (0.75, 1, 1, 1)]
     """
-    predicted, labelled = open_instances(prediction), open_instances(labels)
-    ignored = open_values(ignore) if isinstance(ignore, str | Path | np.ndarray) else ignore
+    predicted, labelled = as_volume(prediction), as_volume(labels)
+    ignored = None if ignore is None else as_volume(ignore)
     check_shapes(predicted, labelled, ignored)
     overlaps = Overlaps()
     order: Iterable[int] = range(predicted.shape[0])
@@ -229,11 +225,6 @@ def score_instances(
     )
 
 
-def open_instances(source: Volume | Source) -> Volume:
-    """Open a volume of instance numbers."""
-    return open_values(source) if isinstance(source, str | Path | np.ndarray) else source
-
-
 def read_instances(volume: Volume, section: int) -> np.ndarray:
     """Read a section of instance numbers.
 
@@ -243,7 +234,7 @@ def read_instances(volume: Volume, section: int) -> np.ndarray:
         If it holds fractions or negative numbers.
     """
     values = volume.read(section)
-    if values.dtype.kind in "bu":
+    if values.dtype.kind == "u":
         return values
     wrong = ~((values >= 0) & (values == np.rint(values)))
     if wrong.any():

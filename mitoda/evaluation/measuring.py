@@ -9,17 +9,17 @@ So memory holds the outlines of the mitochondria of one section, packed, and one
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from mitoda.errors import InputError
 from mitoda.evaluation import morphometry
-from mitoda.evaluation.instance_scores import check_numbered, open_instances, read_instances
+from mitoda.evaluation.instance_scores import check_numbered, read_instances
 from mitoda.evaluation.instance_table import Measures, Row, Scale
+from mitoda.evaluation.scoring import mean_of
 from mitoda.volumes import Volume, open_volume
-from mitoda.volumes.opening import Source
+from mitoda.volumes.opening import Source, as_volume
+from mitoda.volumes.volume import check_same_shape
 from mitoda.volumes.voxel_size import check_voxel_size
 
 Slices = tuple[slice, slice]
@@ -63,13 +63,10 @@ def measure(
     >>> row["label"], row["voxels"], round(row["volume_um3"], 6), row["touches_border"]
     (3, 1000, 0.001, False)
     """
-    volume = open_instances(labels)
-    grey = open_volume(image) if isinstance(image, str | Path | np.ndarray) else image
-    if grey is not None and grey.shape != volume.shape:
-        raise InputError(
-            f"the image {grey.name} has shape {grey.shape}, the labels {volume.name} {volume.shape}; give the stack "
-            "that the labels belong to"
-        )
+    volume = as_volume(labels)
+    grey = None if image is None else as_volume(image, open_volume)
+    if grey is not None:
+        check_same_shape(grey, volume)
     size = volume.voxel_size or (None if grey is None else grey.voxel_size)
     scale = Scale.of(size if voxel_size is None else check_voxel_size(voxel_size))
     boxes = find_boxes(volume)
@@ -154,7 +151,7 @@ class _Outlines:
     grey: list[float] = field(default_factory=list)
     """Sums of grey values by section."""
     outlines: list[tuple[float, float]] = field(default_factory=list)
-    """Area and circularity by section."""
+    """Area and circularity by section; no circularity where the border cuts the outline."""
 
     @property
     def cut(self) -> list[tuple[bool, bool]]:
@@ -163,6 +160,11 @@ class _Outlines:
             (first == 0, last == size - 1)
             for first, last, size in zip(self.box.first, self.box.last, self.shape, strict=True)
         ]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the border of the stack cuts it; sections do not cut a 2-D image."""
+        return any(map(any, self.cut[self.shape[0] == 1 :]))
 
     def add(self, section: int, place: Slices, mask: np.ndarray, grey: np.ndarray | None) -> None:
         """Add a section; mask and grey values are those of the place."""
@@ -175,9 +177,8 @@ class _Outlines:
                 (part.start == 0, part.stop == size) for part, size in zip(place, self.shape[1:], strict=True)
             ]
             area = np.count_nonzero(mask) * math.prod(spacing)
-            self.outlines.append(
-                (area, morphometry.circularity(area, morphometry.perimeter(mask, spacing, cut)))
-            )
+            outline = math.nan if any(map(any, cut)) else morphometry.perimeter(mask, spacing)
+            self.outlines.append((area, morphometry.circularity(area, outline)))
 
     def measure(self) -> Row:
         """Its row in the table."""
@@ -192,7 +193,7 @@ class _Outlines:
         flat = self.shape[0] == 1
         voxels = int(np.count_nonzero(mask))
         row: Row = {"label": self.number}
-        centre = np.argwhere(mask).mean(axis=0) + first
+        centre = morphometry.centroid(mask) + first
         for axis in range(flat, 3):
             row[f"centroid_{'zyx'[axis]}_{self.scale.length}"] = (
                 float(centre[axis]) * self.scale.spacing[axis]
@@ -203,7 +204,7 @@ class _Outlines:
         row |= self._flat_shape(mask[0], voxels) if flat else self._solid_shape(mask, voxels)
         if self.grey:
             row["mean_grey"] = math.fsum(self.grey) / voxels
-        row["touches_border"] = any(map(any, self.cut[flat:]))
+        row["touches_border"] = self.is_cut
         return row
 
     def _solid_shape(self, mask: np.ndarray, voxels: int) -> Row:
@@ -213,21 +214,22 @@ class _Outlines:
         surface = morphometry.surface_area(mask, spacing, self.cut)
         lengths, direction = morphometry.principal_axes(mask, spacing)
         skeleton_length, branch_points = morphometry.skeleton(mask, spacing, scale.grid, self.cut)
+        whole_surface = math.nan if self.is_cut else surface
         areas, circularities = zip(*self.outlines, strict=True)
         return {
             "voxels": voxels,
             f"volume_{scale.volume}": volume,
             f"surface_{scale.area}": surface,
-            "sphericity": morphometry.sphericity(volume, surface),
+            "sphericity": morphometry.sphericity(volume, whole_surface),
             f"equivalent_diameter_{scale.length}": morphometry.equivalent_diameter(volume),
             **{f"axis_{n}_length_{scale.length}": float(length) for n, length in enumerate(lengths, 1)},
             **{f"axis_1_{name}": float(part) for name, part in zip("zyx", direction, strict=True)},
             "elongation": morphometry.elongation(lengths),
             f"skeleton_length_{scale.length}": skeleton_length,
             "branch_points": branch_points,
-            "complexity_index": morphometry.complexity_index(volume, surface),
-            f"section_area_{scale.area}": math.fsum(areas) / len(areas),
-            "section_circularity": math.fsum(circularities) / len(circularities),
+            "complexity_index": morphometry.complexity_index(volume, whole_surface),
+            f"section_area_{scale.area}": mean_of(areas),
+            "section_circularity": mean_of([one for one in circularities if not math.isnan(one)]),
         }
 
     def _flat_shape(self, mask: np.ndarray, pixels: int) -> Row:
@@ -240,7 +242,7 @@ class _Outlines:
             "pixels": pixels,
             f"area_{scale.area}": area,
             f"perimeter_{scale.length}": outline,
-            "circularity": morphometry.circularity(area, outline),
+            "circularity": morphometry.circularity(area, math.nan if self.is_cut else outline),
             f"equivalent_diameter_{scale.length}": morphometry.equivalent_diameter(area, dimensions=2),
             f"feret_diameter_{scale.length}": morphometry.feret_diameter(mask, spacing),
             **{f"axis_{n}_length_{scale.length}": float(length) for n, length in enumerate(lengths, 1)},

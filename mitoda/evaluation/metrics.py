@@ -82,7 +82,7 @@ class Confusion:
         return (tp * tn - fp * fn) / math.sqrt(squared) if squared else 0.0
 
 
-def divide(numerator: int, denominator: int) -> float:
+def divide(numerator: float, denominator: float) -> float:
     """The quotient, or NaN for 0/0."""
     return numerator / denominator if denominator else math.nan
 

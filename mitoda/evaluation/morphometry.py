@@ -7,6 +7,7 @@ Gaussian is `SMOOTHING` voxels along each axis, and at least `SMOOTHING_OF_COARS
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
@@ -55,6 +56,17 @@ def circularity(area: float, perimeter: float) -> float:
     return 4 * math.pi * area / perimeter**2 if perimeter else math.nan
 
 
+def centroid(mask: np.ndarray) -> np.ndarray:
+    """Mean position of the voxels of a mask along each axis, in voxels."""
+    profiles = [_projected(mask, axis) for axis in range(mask.ndim)]
+    return np.array([profile @ np.arange(len(profile)) / profile.sum() for profile in profiles])
+
+
+def _projected(mask: np.ndarray, *axes: int) -> np.ndarray:
+    """Number of voxels at each place along some axes; unlike a list of voxels, it takes no memory."""
+    return np.asarray(mask.sum(tuple(axis for axis in range(mask.ndim) if axis not in axes)))
+
+
 def principal_axes(mask: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of the axes of the ellipsoid (or ellipse) with the same second moments, and the direction of the longest.
 
@@ -68,8 +80,15 @@ def principal_axes(mask: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarr
         Of length 1; its largest element is positive.
     """
     n = mask.ndim
-    points = np.argwhere(mask) * np.asarray(spacing)
-    covariance = np.atleast_2d(np.cov(points.T, bias=True)) + np.diag(np.square(spacing) / 12)
+    offsets = [
+        (np.arange(size) - middle) * side
+        for size, middle, side in zip(mask.shape, centroid(mask), spacing, strict=True)
+    ]
+    covariance = np.diag(np.square(spacing) / 12)
+    for i, j in product(range(n), repeat=2):
+        shadow = _projected(mask, i, j)
+        moment = shadow @ offsets[i] ** 2 if i == j else offsets[min(i, j)] @ shadow @ offsets[max(i, j)]
+        covariance[i, j] += moment / np.count_nonzero(mask)
     values, vectors = np.linalg.eigh(covariance)
     direction = vectors[:, -1]
     leading = direction[np.abs(direction).argmax()]

@@ -20,7 +20,7 @@ from mitoda.errors import InputError
 from mitoda.evaluation.metrics import Confusion, Kind, Ranking, SectionScore, full_scale, rank_section
 from mitoda.volumes import Volume
 from mitoda.volumes.files import atomic_write
-from mitoda.volumes.opening import Source, open_values
+from mitoda.volumes.opening import Source, as_volume
 
 METRICS = ("average_precision", "f1", "mcc", "iou")
 """The columns of a table, and the names of the attributes that hold them."""
@@ -192,8 +192,8 @@ def score(
     >>> result.kind, result.mean.f1, result.empty_sections
     ('mask', 1.0, 1)
     """
-    prediction, labels = _as_volume(prediction), _as_volume(labels)
-    ignored = None if ignore is None else _as_volume(ignore)
+    prediction, labels = as_volume(prediction), as_volume(labels)
+    ignored = None if ignore is None else as_volume(ignore)
     check_shapes(prediction, labels, ignored)
     if not 1 <= workers <= 256:
         raise InputError(f"workers is {workers}; expected 1 to 256")
@@ -221,10 +221,6 @@ def score(
     if result.labelled_share == 1:
         notes.append(f"all pixels of {labels.name} are labelled foreground; check that background is 0")
     return VolumeScore(decided, threshold, result.sections, result.pooled_average_precision, tuple(notes))
-
-
-def _as_volume(source: Volume | Source) -> Volume:
-    return open_values(source) if isinstance(source, str | Path | np.ndarray) else source
 
 
 def _in_threads(

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from mitoda.inference.voxel_size import VoxelSizeFound, search_voxel_size
 from mitoda.models.model import Model
 from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
+from mitoda.postprocessing.spool import Spool
 from mitoda.volumes import SectionWriter, Volume, open_labels, open_values, read_partial, write_sections
 from mitoda.volumes.files import locked, partial_path
 from mitoda.volumes.partial import check_partial, previous_path, remove_previous, was_written_by
@@ -168,26 +168,25 @@ def predict_masks(
 ) -> Iterator[np.ndarray]:
     """Yield the mask of each section that `segment` would write, bool, without files.
 
-    The first mask comes once the whole volume is predicted; until then sections are kept compressed in memory.
+    The first mask comes once the whole volume is predicted; until then sections are kept in a temporary file.
 
     Parameters
     ----------
     observe : callable
         Is given the number of each section and its probabilities, float32, as they are predicted.
     """
-    shape = volume.shape[1:]
     voxel_size = known_voxel_size(volume)
     filled = FilledVolume(volume)
     finalizer = make_finalizer(settings, resolve(settings, model.info, voxel_size), voxel_size)
-    packed: list[bytes] = []
+    sections = Spool()
     for section, probability in enumerate(predict(filled, model, settings)):
         observe(section, probability)
         pending = filled.tissue.clear(section, finalizer.pending(probability))
         finalizer.add(pending, filled.read(section) if finalizer.needs_images else None)
-        packed.append(zlib.compress(pending.tobytes(), 1))
-    for section, content in enumerate(packed):
-        mask = finalizer.finalize(section, np.frombuffer(zlib.decompress(content), np.uint8).reshape(shape))
-        yield filled.tissue.clear(section, mask)
+        sections.append(pending)
+    for section in range(len(sections)):
+        (pending,) = sections.read(section)
+        yield filled.tissue.clear(section, finalizer.finalize(section, pending))
 
 
 def make_finalizer(

@@ -77,7 +77,7 @@ class Basins:
         """Numbers of the last layer so far, with a border of 0."""
         self._expected: dict[int, int] = {}
         """Numbers by their cell in the next layer, which steepest ascent leads to."""
-        self._layers = Spool(np.int32)
+        self._layers = Spool()
         for first, window, core in windows(layers, math.ceil(DEEPEST_NM / grid.spacing[0]), slab):
             inside = slice(max(core.start, 0), min(core.stop, len(window)))
             ends = (inside.start - core.start, core.stop - inside.stop)
@@ -86,7 +86,7 @@ class Basins:
 
     def read(self, layer: int) -> np.ndarray:
         """Number of the body of each cell of a layer, from 1 in the order of peaks in the stack; 0 is none."""
-        return np.asarray(self._numbers[self._layers.read(layer)])
+        return np.asarray(self._numbers[self._layers.read(layer)[0]])
 
     def _add(self, first: int, height: np.ndarray) -> None:
         """Add a slab. Its heights have a layer more on both sides, of 0 at the ends of the stack."""

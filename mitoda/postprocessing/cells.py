@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from mitoda.errors import InputError
+from mitoda.evaluation.metrics import full_scale
 from mitoda.volumes import Volume, VoxelSize
 
 CELL_NM = 20.0
@@ -21,6 +23,17 @@ PER_NM = 10
 """Heights are integers of this many steps a nanometre, so that slabs agree in spite of rounding."""
 
 
+def grid_step(side_nm: float) -> int:
+    """Voxels that make a cell along one axis, at least one.
+
+    Examples
+    --------
+    >>> grid_step(5.0), grid_step(8.0), grid_step(30.0)
+    (4, 2, 1)
+    """
+    return max(1, round(CELL_NM / side_nm))
+
+
 @dataclass(frozen=True)
 class Grid:
     """Cells of whole voxels, about `CELL_NM` long where voxels are shorter."""
@@ -30,7 +43,7 @@ class Grid:
     @property
     def steps(self) -> tuple[int, int, int]:
         """Voxels of a cell along sections, rows and columns."""
-        section, row, column = (max(1, round(CELL_NM / size)) for size in self.voxel_size)
+        section, row, column = map(grid_step, self.voxel_size)
         return section, row, column
 
     @property
@@ -67,9 +80,20 @@ def layers(mask: Volume, probability: Volume | None, grid: Grid) -> Iterator[np.
 
 
 def read_probability(probability: Volume, section: int) -> np.ndarray:
-    """Probabilities of a section, float32 from 0 to 1; whole numbers are shares of the largest of their type."""
+    """Probabilities of a section, float32 from 0 to 1, of floats, uint8 / 255 or uint16 / 65535.
+
+    Raises
+    ------
+    InputError
+        If it holds anything else.
+    """
     values = probability.read(section)
-    scale = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+    low, high, scale = values.min(), values.max(), full_scale(values.dtype)
+    if (values.dtype.kind not in "bf" and scale not in (255, 65535)) or not 0 <= low <= high <= scale:
+        raise InputError(
+            f"section {section} of {probability.name} holds {values.dtype} values from {low:g} to {high:g}; "
+            "probabilities are floats from 0 to 1, uint8 / 255 or uint16 / 65535"
+        )
     return np.asarray(values / np.float32(scale), np.float32)
 
 

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mitoda.errors import InputError
 from mitoda.postprocessing.basins import MIN_NECK, SHALLOW_NM, SLAB, Basins, Edges, group
 from mitoda.postprocessing.cells import Grid, layers
 from mitoda.postprocessing.components import NEIGHBOURS, DisjointSets
 from mitoda.postprocessing.spool import Spool
-from mitoda.volumes import Volume, VoxelSize, open_labels, open_values, write_sections
+from mitoda.volumes import Volume, VoxelSize, open_labels, write_sections
 from mitoda.volumes.files import check_output
-from mitoda.volumes.opening import Source
+from mitoda.volumes.opening import Source, as_volume
+from mitoda.volumes.volume import check_same_shape
 from mitoda.volumes.voxel_size import check_voxel_size
 
 BACK = ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -64,7 +67,7 @@ class Instances:
         final = np.zeros(len(self._numbers), self.dtype)
         known = 0
         for section in range(len(self._sections)):
-            numbers = self._numbers[self._sections.read(section)]
+            numbers = self._numbers[self._sections.read(section)[0]]
             found, where = np.unique(numbers, return_index=True)
             fresh = found[np.argsort(where)]
             fresh = fresh[(fresh > 0) & (final[fresh] == 0)]
@@ -123,14 +126,11 @@ def instances(
     >>> result.components, result.count, next(iter(result))[30, [20, 70]].tolist()
     (1, 2, [1, 2])
     """
-    volume = open_labels(mask) if isinstance(mask, str | Path | np.ndarray) else mask
+    volume = as_volume(mask, open_labels)
     size = volume.voxel_size if voxel_size is None else check_voxel_size(voxel_size)
-    chance = open_values(probability) if isinstance(probability, str | Path | np.ndarray) else probability
-    if chance is not None and chance.shape != volume.shape:
-        raise InputError(
-            f"the probability map {chance.name} has shape {chance.shape}, the mask {volume.name} {volume.shape}; give "
-            "the map that belongs to the mask"
-        )
+    chance = None if probability is None else as_volume(probability)
+    if chance is not None:
+        check_same_shape(volume, chance)
     if not 0 <= min_neck <= 1:
         raise InputError(f"min_neck is {min_neck}; expected a share from 0 to 1")
     if split and size is None:
@@ -172,15 +172,14 @@ class _Numbering:
 
     def __init__(self, bodies: Basins | None) -> None:
         self._bodies = bodies
-        self._sets, self._components = DisjointSets(), DisjointSets()
+        self._sets = DisjointSets()
         self._heights = np.zeros(1) if bodies is None else bodies.peaks
-        for sets in (self._sets, self._components):
-            sets.add(len(self._heights) - 1)
+        self._sets.add(len(self._heights) - 1)
         self._voxels = np.zeros(len(self._heights), np.int64)
         """Voxels of each body; of a part in `_part_voxels`."""
         self._part_voxels: list[int] = []
         self._contacts: list[Edges] = []
-        self._sections = Spool(np.int32)
+        self._sections = Spool()
         self._above: np.ndarray | None = None
 
     def add(self, mask: np.ndarray, section: int) -> None:
@@ -190,7 +189,6 @@ class _Numbering:
         parts, count = ndimage.label(mask & (numbers == 0), NEIGHBOURS)
         if count:
             first = self._sets.add(count)
-            self._components.add(count)
             self._part_voxels.extend(np.bincount(parts.ravel())[1:].tolist())
             numbers = np.where(parts > 0, parts.astype(np.int32) + np.int32(first - 1), numbers)
         self._add_contacts(numbers)
@@ -222,15 +220,14 @@ class _Numbering:
         if self._above is not None:
             near.append(np.pad(self._above, 1).ravel()[pixels])
         one, other = np.concatenate([flat[pixels]] * len(near)), np.concatenate(near)
-        found = group(one[other > 0], other[other > 0], np.ones(np.count_nonzero(other), np.int64), np.add)
-        for low, high in zip(found[0].tolist(), found[1].tolist(), strict=True):
-            self._components.join(low, high)
-        self._contacts.append(found)
+        ones = np.ones(np.count_nonzero(other), np.int64)
+        self._contacts.append(group(one[other > 0], other[other > 0], ones, np.add))
 
     def finish(self, shape: tuple[int, int, int], voxel_size: VoxelSize | None, min_size: int) -> Instances:
         """Join parts, and small bodies that no pass joins, to what they touch most; leave out what is too small."""
         low, high, contact = (np.concatenate(part) for part in zip(*self._contacts, strict=True))
         low, high, contact = group(low, high, contact, np.add)
+        touching = coo_array((contact, (low, high)), (len(self._sets),) * 2)
         heights = np.zeros(len(self._sets))
         heights[: len(self._heights)] = self._heights
         for edge in np.lexsort((high, low, -contact)).tolist():
@@ -241,6 +238,6 @@ class _Numbering:
         numbers, voxels = self._sets.roots(), np.append(self._voxels, self._part_voxels)
         voxels[0] = 0
         sizes = np.bincount(numbers, voxels)
-        components = len(np.unique(self._components.roots()[voxels > 0]))
+        components = connected_components(touching)[0] - np.count_nonzero(voxels == 0)
         kept = np.where(sizes[numbers] >= max(min_size, 1), numbers, 0)
         return Instances(self._sections, kept, components, shape, voxel_size)

@@ -2,7 +2,7 @@
 
 Both steps, boundaries on membranes and the removal of small components, need the whole stack before the first section
 is final. So each section is seen twice: `add` takes it as it is predicted, `finalize` returns its mask once the last
-one was added. In between it is pending, as uint8, in a file or in memory.
+one was added. In between it is pending, as uint8, in a file.
 """
 
 import math
@@ -10,8 +10,9 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from mitoda.postprocessing.cells import grid_step
 from mitoda.postprocessing.components import SizeLimit, StreamedComponents
-from mitoda.postprocessing.membrane_snapping import MembraneSnapping, grid_step
+from mitoda.postprocessing.membrane_snapping import MembraneSnapping
 
 REFERENCE = 0.5
 """Probability that a boundary on a membrane is given, so that a higher threshold still gives a smaller mask."""

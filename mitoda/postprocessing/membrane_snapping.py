@@ -13,9 +13,6 @@ file, so memory grows with the number of components, not with the number of sect
 """
 
 import math
-import os
-import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -23,12 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from mitoda.errors import FileError
 from mitoda.postprocessing.components import SizeLimit, StreamedComponents
 from mitoda.postprocessing.contours import LEVELS, Rim, blur_at, contour_sums, find_rim
+from mitoda.postprocessing.spool import Spool
 
-GRID_NM = 20.0
-"""Approximate size of the cells on which components and regions are kept."""
 BLOCK = 2
 """Grid cells along rows and columns that make a block."""
 REACH_NM = 200.0
@@ -87,10 +82,8 @@ class MembraneSnapping:
         """Parts of components, each within a section, seen so far."""
         self._sums: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
-        self._file = tempfile.TemporaryFile(prefix="mitoda-")  # noqa: SIM115 (lives as long as the object)
-        weakref.finalize(self, self._file.close)
-        self._offsets: list[int] = []
-        """Where the blocks of each section begin in the file."""
+        self._blocks = Spool()
+        """Numbers, sums and counts of the blocks of each section."""
         self._window: dict[int, list[np.ndarray]] = {}
 
     def add(self, grey: np.ndarray, probability: np.ndarray, cells: np.ndarray) -> None:
@@ -112,7 +105,7 @@ class MembraneSnapping:
             rows[rim.rows] // BLOCK * across + columns[rim.columns] // BLOCK, return_inverse=True
         )
         sums, counts = contour_sums(values, rim, block + 1, len(blocks))
-        self._store([blocks.astype(np.int32), sums.astype(np.float16), counts.astype(np.uint16)])
+        self._blocks.append(blocks.astype(np.int32), sums.astype(np.float16), counts.astype(np.uint16))
 
     def shifts(self, section: int, cells: np.ndarray, reference: float) -> np.ndarray:
         """Return what to add to the probabilities of a section so that membranes lie at `reference`: (h, w), float32.
@@ -184,27 +177,11 @@ class MembraneSnapping:
         """Blocks with their sums and counts, weighted, of the sections near one."""
         sigma = NEAR_SECTIONS_NM / self.thickness_nm
         reach = math.floor(2 * sigma)
-        near = range(max(section - reach, 0), min(section + reach + 1, len(self._offsets)))
-        self._window = {k: self._window.get(k) or self._load(k) for k in near}
+        near = range(max(section - reach, 0), min(section + reach + 1, len(self._blocks)))
+        self._window = {k: self._window.get(k) or self._blocks.read(k) for k in near}
         for k, (blocks, sums, counts) in self._window.items():
             weight = np.float32(math.exp(-0.5 * ((k - section) / sigma) ** 2))
             yield blocks, sums * weight, counts * weight
-
-    def _store(self, arrays: Sequence[np.ndarray]) -> None:
-        """Append the blocks of a section to the temporary file."""
-        try:
-            self._offsets.append(self._file.seek(0, os.SEEK_END))
-            for array in arrays:
-                np.save(self._file, array)
-        except OSError as error:
-            raise FileError(
-                f"cannot write to the folder for temporary files, {tempfile.gettempdir()}: {error.strerror or error}; "
-                "make room there, or name another folder in the environment variable TMPDIR"
-            ) from None
-
-    def _load(self, section: int) -> list[np.ndarray]:
-        self._file.seek(self._offsets[section])
-        return [np.load(self._file) for _ in range(3)]
 
     def _regions(self, labels: np.ndarray) -> np.ndarray:
         """The label that each grid cell belongs to: the nearest within `REACH_NM`, 0 where there is none."""
@@ -228,17 +205,6 @@ class MembraneSnapping:
         sample = grey[::2, ::2].astype(np.float32)  # enough for mean and contrast
         values = blur_at(grey, rim, (BLUR_NM / self.pixel_nm[0], BLUR_NM / self.pixel_nm[1]))
         return np.asarray((values - sample.mean()) / max(float(sample.std()), 1e-6))
-
-
-def grid_step(pixel_nm: float) -> int:
-    """Pixels that make a grid cell, at least one.
-
-    Examples
-    --------
-    >>> grid_step(5.0), grid_step(8.0), grid_step(30.0)
-    (4, 2, 1)
-    """
-    return max(1, round(GRID_NM / pixel_nm))
 
 
 def gather(

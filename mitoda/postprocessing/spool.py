@@ -1,38 +1,54 @@
-"""Sections kept compressed in an unnamed temporary file, for a second look at them."""
+"""Arrays of each section kept compressed in an unnamed temporary file, for a second look at them."""
 
+import io
 import tempfile
+import weakref
 import zlib
 
 import numpy as np
-from numpy.typing import DTypeLike
+
+from mitoda.errors import FileError
 
 
 class Spool:
-    """Sections of one type and shape, appended in order and read in any."""
+    """One or several arrays a section, appended in order and read in any."""
 
-    def __init__(self, dtype: DTypeLike) -> None:
-        self.dtype = np.dtype(dtype)
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
-        self._shape: tuple[int, ...] = ()
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="mitoda-")  # noqa: SIM115 (lives as long as the object)
+        weakref.finalize(self, self._file.close)
         self._ends = [0]
-
-    def __del__(self) -> None:
-        self._file.close()
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def append(self, section: np.ndarray) -> None:
-        """Keep one more section."""
-        self._shape = section.shape
-        content = zlib.compress(np.ascontiguousarray(section, self.dtype).tobytes(), 1)
-        self._file.seek(self._ends[-1])
-        self._file.write(content)
-        self._ends.append(self._ends[-1] + len(content))
+    def append(self, *arrays: np.ndarray) -> None:
+        """Keep the arrays of one more section.
 
-    def read(self, number: int) -> np.ndarray:
-        """Return a section."""
-        start, end = self._ends[number : number + 2]
+        Raises
+        ------
+        FileError
+            If the folder for temporary files has no room.
+        """
+        content = io.BytesIO()
+        for array in arrays:
+            np.save(content, array)
+        packed = zlib.compress(content.getbuffer(), 1)
+        try:
+            self._file.seek(self._ends[-1])
+            self._file.write(packed)
+        except OSError as error:
+            raise FileError(
+                f"cannot write to the folder for temporary files, {tempfile.gettempdir()}: {error.strerror or error}; "
+                "make room there, or name another folder in the environment variable TMPDIR"
+            ) from None
+        self._ends.append(self._ends[-1] + len(packed))
+
+    def read(self, section: int) -> list[np.ndarray]:
+        """Return the arrays of a section."""
+        start, end = self._ends[section : section + 2]
         self._file.seek(start)
-        content = zlib.decompress(self._file.read(end - start))
-        return np.frombuffer(content, self.dtype).reshape(self._shape)
+        content = io.BytesIO(zlib.decompress(self._file.read(end - start)))
+        arrays = []
+        while content.tell() < len(content.getbuffer()):
+            arrays.append(np.load(content))
+        return arrays

@@ -1,6 +1,6 @@
 """Opening a file, a folder or an array as a `Volume`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,11 @@ def open_values(source: Source, *, axes: str | None = None, gaps: bool = False) 
         As `open_labels`.
     """
     return _open_stored(source, axes, lossless=True, gaps=gaps)[0]
+
+
+def as_volume(source: Volume | Source, opener: Callable[[Source], Volume] = open_values) -> Volume:
+    """Open a path or an array; a volume stays as it is."""
+    return opener(source) if isinstance(source, str | Path | np.ndarray) else source
 
 
 def _open_stored(

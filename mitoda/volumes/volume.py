@@ -90,6 +90,6 @@ def check_same_shape(stack: Volume, other: Volume) -> None:
     """Raise InputError unless another volume has the shape of a stack."""
     if other.shape != stack.shape:
         raise InputError(
-            f"the stack {stack.name} has shape {stack.shape}, {other.name} {other.shape}; expected equal shapes "
+            f"{stack.name} has shape {stack.shape}, {other.name} {other.shape}; expected equal shapes "
             "(sections, rows, columns)"
         )

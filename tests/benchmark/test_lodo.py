@@ -11,8 +11,9 @@ import torch
 from mitoda.benchmark import LodoSettings, run_lodo
 from mitoda.benchmark import left_out as module
 from mitoda.benchmark.left_out import LeftOut, plan_stages
-from mitoda.benchmark.lodo import StageBegun, StageFailed, StageScored, forecast
+from mitoda.benchmark.lodo import StageScored, forecast
 from mitoda.benchmark.lodo_table import LodoRow, VolumeScores, score_volume, tabulate_lodo, with_changes
+from mitoda.benchmark.runner import Failed, Started
 from mitoda.errors import InputError, MitodaError
 from mitoda.evaluation.objects import ObjectCount
 from mitoda.evaluation.scoring import score
@@ -147,7 +148,7 @@ def test_an_interrupted_training_goes_on(tmp_path):
     (one,), _ = forecast(settings, tmp_path)
     assert one.state == "resume"
     events = list(run_lodo(settings, tmp_path, CPU))
-    assert [event.resumed for event in events if isinstance(event, StageBegun)] == [True]
+    assert [event.resumed for event in events if isinstance(event, Started)] == [True]
     assert rows_of(events)[0].steps == 3
 
 
@@ -184,7 +185,7 @@ def test_a_stage_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, fini
         stages=("adapt", "painted"), starts={"a": str(finished[0] / "lodo" / "a" / "general-seed0")}
     )
     events = list(run_lodo(settings, tmp_path, CPU))
-    assert [event.stage.kind for event in events if isinstance(event, StageFailed)] == ["adapt"]
+    assert [event.job.kind for event in events if isinstance(event, Failed)] == ["adapt"]
     assert {row.stage for row in rows_of(events)} == {"painted"}
 
 
@@ -238,20 +239,8 @@ def mitoda(monkeypatch, capsys) -> Commands:
 
 def test_the_command_prints_the_table_or_what_would_run(finished, tmp_path, mitoda):
     """From finished stages: a table with its protocol, or JSON; a dry run estimates and writes nothing."""
-    arguments = [
-        "bench",
-        "lodo",
-        "--only",
-        "a",
-        "--steps",
-        2,
-        "--adapt-steps",
-        2,
-        "--painted-steps",
-        2,
-        "--patch",
-        128,
-    ]
+    text = "bench lodo --only a --steps 2 --adapt-steps 2 --painted-steps 2 --patch 128"
+    arguments = text.split()
     shown = mitoda(*arguments, "-o", finished[0], "--device", "cpu")
     assert shown.status == 0, shown.err
     assert "F1 and IoU are unweighted means" in shown.out

@@ -66,7 +66,7 @@ def test_grey_values_are_those_of_the_image():
     image = np.arange(BOX.size, dtype=np.float32).reshape(BOX.shape)
     found = measure(BOX, image=image, voxel_size=(50, 10, 20))
     assert [row["mean_grey"] for row in found.rows] == pytest.approx([image[n == BOX].mean() for n in (1, 2)])
-    with pytest.raises(InputError, match=r"image .* has shape .* the labels"):
+    with pytest.raises(InputError, match=r"has shape .*; expected equal shapes"):
         measure(BOX, image=image[1:])
 
 

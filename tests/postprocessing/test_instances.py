@@ -249,7 +249,7 @@ def test_bad_arguments_are_refused(tmp_path):
     mask = np.ones((2, 8, 8), bool)
     with pytest.raises(InputError, match=r"no voxel size.*--voxel-size Z Y X, or --no-split"):
         instances(mask)
-    with pytest.raises(InputError, match=r"probability map .* \(2, 8, 9\)"):
+    with pytest.raises(InputError, match=r"has shape .*\(2, 8, 9\); expected equal shapes"):
         instances(mask, voxel_size=(5, 5, 5), probability=np.ones((2, 8, 9)))
     with pytest.raises(InputError, match=r"min_neck is 1\.5"):
         instances(mask, voxel_size=(5, 5, 5), min_neck=1.5)

@@ -5,7 +5,6 @@ import pytest
 from scipy import ndimage
 
 from mitoda.data.probability_volume import CoarseVolume
-from mitoda.errors import FileError
 from mitoda.methods.mitoda import ImageBoundary
 from mitoda.postprocessing.contours import LEVELS
 from mitoda.postprocessing.mask import MaskFinalizer, move_boundary
@@ -204,15 +203,3 @@ def test_the_boundary_is_moved_by_nanometres(snap):
     assert move_boundary(square, -10.0, (5.0, 2.0))[:18, 15:25].all()
     assert not move_boundary(square, -10.0, (5.0, 2.0))[18:].any()
     assert not move_boundary(square, -10.0, (5.0, 2.0))[:, :15].any()
-
-
-def test_a_full_disk_is_reported_with_what_to_do(monkeypatch):
-    """The sums of blocks do not fit the folder for temporary files."""
-
-    def full(*_args, **_keywords):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "save", full)
-    images, probabilities = world([0.6], sections=1)
-    with pytest.raises(FileError, match=r"No space left on device; make room there, or name .* TMPDIR"):
-        finish(images, probabilities)
