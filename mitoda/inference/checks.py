@@ -140,7 +140,7 @@ def inspect_volume(volume: Volume) -> dict[str, Any]:
         section = volume.read(k)
         least.append(section.min())
         greatest.append(section.max())
-        median.append(section[:: math.ceil(section.size / MOST_VALUES)])
+        median.append(section[:: math.ceil(section.size / MOST_VALUES)].copy())
         middles.append(section[middle_of(section.shape)].copy())
         del section  # before the next is read: it may be large
     stated = stated_lengths(volume)

@@ -33,7 +33,7 @@ class LazyFeatures:
     """As `SectionPredictor.prepare` returns it."""
 
     def __iter__(self) -> Iterator[SectionFeatures]:
-        return self.predictor.encode_in_turn(self.section)
+        return self.predictor.encode_in_turn([self.section])
 
 
 class Piece(NamedTuple):
@@ -146,31 +146,22 @@ class SectionPredictor:
         """Whether the features of a whole section would take too much memory."""
         return self.working[0] * self.working[1] > LARGE
 
-    def encode_in_turn(self, section: Tensor) -> Iterator[SectionFeatures]:
-        """Encode the pieces of one prepared section as they are asked for, tile by tile."""
-        rows, columns = self.tiling.tile
-        crops = (
-            section[..., row : row + rows, column : column + columns] for row, column in self.tiling.corners
-        )
-        for batch in batched(
-            (crop.flip(view) if view else crop for crop in crops for view in self.views), self.batch_size
-        ):
-            yield from self._encode_batch(batch)
-
     @torch.inference_mode()
     def encode(self, sections: Sequence[Tensor]) -> list[list[SectionFeatures]]:
         """Encode every view of every tile of prepared sections; return the pieces of each section, tile by tile."""
+        return list(batched(self.encode_in_turn(sections), len(self.pieces)))
+
+    def encode_in_turn(self, sections: Sequence[Tensor]) -> Iterator[SectionFeatures]:
+        """Encode the pieces of prepared sections as they are needed, a batch at a time."""
         rows, columns = self.tiling.tile
-        crops = [
+        crops = (
             section[..., row : row + rows, column : column + columns]
             for section in sections
             for row, column in self.tiling.corners
-        ]
+        )
         pieces = (crop.flip(view) if view else crop for crop in crops for view in self.views)
-        encoded: list[SectionFeatures] = []
         for batch in batched(pieces, self.batch_size):
-            encoded += self._encode_batch(batch)
-        return list(batched(iter(encoded), len(self.pieces)))
+            yield from self._encode_batch(batch)
 
     def _encode_batch(self, batch: Sequence[Tensor]) -> list[SectionFeatures]:
         with self._autocast():

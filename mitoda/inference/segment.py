@@ -24,7 +24,8 @@ from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
 from mitoda.postprocessing.spool import Spool
 from mitoda.volumes import SectionWriter, Volume, open_labels, open_values, read_partial, write_sections
-from mitoda.volumes.files import locked, partial_path
+from mitoda.volumes.files import partial_path
+from mitoda.volumes.lock import locked
 from mitoda.volumes.partial import check_partial, previous_path, remove_previous, was_written_by
 from mitoda.volumes.volume import Lengths, stated_lengths
 

@@ -85,7 +85,7 @@ class SegmentSettings(MaskSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_numbers(self, mask_value=(1, 255))
-        named = [Path(path).resolve() for path in (*self.paths, self.instances) if path is not None]
+        named = [os.path.realpath(path) for path in (*self.paths, self.instances) if path is not None]
         if len(set(named)) < len(named):
             raise InputError(f"mask, probability map and labels cannot both be written to {named[-1]}")
 

@@ -24,7 +24,7 @@ from mitoda.training.report import Checks, check_result, draw_curves, write_run_
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
 from mitoda.training.state import Run
-from mitoda.volumes.files import locked
+from mitoda.volumes.lock import locked
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class RunFolder:
         if self.holds_run:
             for path in self._files():
                 path.unlink()
-        for path in (start.weights, start.state, start.plan):  # with the plan, there is a run
+        for path in (start.state, start.weights, start.plan):  # the state shows whose the weights are
             path.replace(self.path / path.name)
         start.path.rmdir()
 

@@ -1,20 +1,22 @@
 """Files recognised by their first bytes, written whole or not at all; JSON records validated when read back."""
 
-import errno
 import json
 import math
 import os
 import re
 import secrets
-import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mitoda.errors import FileError, MitodaError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -120,8 +122,8 @@ def check_claim(name: str, claimed: int, section: int, size: int) -> None:
     if section > SMALL_SECTION and claimed > LARGEST_COMPRESSION * size:
         raise FileError(
             f"{name} claims {claimed / 2**30:.1f} GiB of pixels in a file of {size:,} bytes, "
-            f"{claimed // max(size, 1):,} times as much, and no image of tissue can be compressed so; it is damaged or "
-            "no image"
+            f"{claimed // max(size, 1):,} times as much, and no image of tissue can be compressed so; it is damaged, "
+            "or a mask (save a mask in colour as 8-bit grey)"
         )
     available = available_memory()
     if section > available:
@@ -156,7 +158,7 @@ def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) ->
         raise FileError(f"{path} is a folder; give the name of a file in it")
     for source in inputs:
         if (path.exists() and source.exists() and path.samefile(source)) or (
-            source.is_dir() and path.resolve().is_relative_to(source.resolve())
+            source.is_dir() and Path(os.path.realpath(path)).is_relative_to(source.resolve())
         ):
             raise FileError(f"{path} would replace or join the input {source}; give another name")
     if path.exists() or path.is_symlink():
@@ -205,73 +207,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on an output while it is made; it ends with the process, however that ends.
-
-    The lock is on a hidden file beside `path`. Where a file system has no locks, nothing is locked.
-
-    Raises
-    ------
-    FileError
-        If another process holds the lock, or the folder cannot be written to.
-    """
-    lock = path.with_name(f".{path.name}.mitoda-lock")
-    try:
-        file = _open_locked(lock)
-    except BlockingIOError:
-        raise FileError(
-            f"{path} is being written by another mitoda ({_holder(lock)}); wait until it has ended, or give another "
-            "name"
-        ) from None
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        try:
-            _remove(lock)  # before it is released, so that nobody locks a file without a name
-        finally:
-            os.close(file)
-
-
-def _open_locked(lock: Path) -> int:
-    """Open and lock a file, and note there who holds it; BlockingIOError if somebody else does."""
-    while True:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        try:
-            _lock(file)
-            with suppress(FileNotFoundError):  # the holder before removed it meanwhile
-                if os.path.samestat(os.fstat(file), lock.stat()):
-                    os.truncate(file, 0)
-                    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
-                    return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
-
-
-def _lock(file: int) -> None:
-    """Lock an open file without waiting."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where an open file can be neither removed nor replaced
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-
-
-def _holder(lock: Path) -> str:
-    try:
-        return lock.read_text(encoding="utf-8")[:200] or "unknown process"
-    except (OSError, ValueError):
-        return "unknown process"
 
 
 def _remove(path: Path) -> None:
@@ -333,10 +268,11 @@ def parse_record(text: str | bytes, kind: type[T], name: str) -> T:
     FileError
         Names the file, the field, the value found and the value expected.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_json(text)
+        record: T = _adapter(kind).validate_json(text)  # type: ignore[arg-type]
+        return record
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -346,6 +282,13 @@ def parse_record(text: str | bytes, kind: type[T], name: str) -> T:
             f"{name} is not a valid record: {where}: {first['msg']}{found}; it is damaged, was edited, or was written "
             "by another version of mitoda"
         ) from error
+
+
+@cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _short(value: object, length: int = 60) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from mitoda.errors import FileError, InputError
-from mitoda.volumes.files import SUFFIXES, check_signature
+from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.volumes.files import SUFFIXES, check_claim, check_signature
 from mitoda.volumes.tiff import DAMAGE, TiffVolume
 from mitoda.volumes.volume import EVERYTHING, VoxelSize, check_section
 
@@ -54,6 +54,9 @@ class ImageVolume:
         try:
             with READERS[self.kind](path) as image:
                 self.shape: tuple[int, int, int] = (1, image.height, image.width)
+                if image.mode not in GREY_MODES:  # decoded here, to compare the channels
+                    decoded = image.height * image.width * len(image.getbands())
+                    check_claim(self.name, decoded, decoded, self.file_size)
                 grey = image.mode if image.mode in GREY_MODES else _as_grey(image, self.name).mode
                 self.dtype: np.dtype = np.dtype(GREY_MODES[grey])
         except DAMAGED_IMAGE as error:
@@ -74,7 +77,7 @@ class ImageVolume:
         return array[rows, columns].astype(self.dtype, copy=False)
 
     def _damage(self, error: Exception) -> Exception:
-        if isinstance(error, InputError):
+        if isinstance(error, MitodaError):
             return error
         return FileError(f"{self.name} is damaged: {error}; copy or export it again")
 

@@ -22,7 +22,7 @@ import tifffile
 from mitoda.errors import FileError, InputError, MitodaError
 from mitoda.volumes import voxel_size as calibration
 from mitoda.volumes.axes import lay_out
-from mitoda.volumes.files import check_signature
+from mitoda.volumes.files import check_claim, check_signature
 from mitoda.volumes.volume import EVERYTHING, Lengths, check_section
 
 DAMAGE = (
@@ -138,6 +138,7 @@ class TiffVolume:
         self._locate_sections(tiff, series, section_bytes)
         page.decode  # noqa: B018 - cached; for JPEG it reads from the open file
         if self._samples > 1:
+            check_claim(self.name, section_bytes * self.shape[0], section_bytes, size)
             self.read(0)
 
     def _locate_sections(

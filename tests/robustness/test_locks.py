@@ -14,14 +14,14 @@ from mitoda.inference.settings import SegmentSettings
 from mitoda.training.adapt import StepsDone, adapt
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import load_plan
-from mitoda.volumes.files import locked
+from mitoda.volumes.lock import locked
 from tests.commands import ROOT
 from tests.inference.test_segment import local, read, volume_of
 
 HOLD = """
 import sys
 from pathlib import Path
-from mitoda.volumes.files import locked
+from mitoda.volumes.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
