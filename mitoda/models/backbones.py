@@ -35,7 +35,7 @@ CODETECTION = Widths(encoder=(64, 128), body=(256, 512, 512), decoder=(256, 128,
 BACKBONES: dict[str, Backbone] = {
     # 2,524,146 parameters.
     "compact": Backbone(
-        partial(PairNetwork, COMPACT, grid=4, affine=True, learnt_upsampling=False),
+        partial(PairNetwork, COMPACT, grid=4, affine=True, learnt_upsampling=False, prior=0.1),
         "standard",
         learning_rate=1e-3,
         whole_section_pixels=4096 * 4096,

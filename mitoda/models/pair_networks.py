@@ -11,6 +11,7 @@ decoder that ends in one branch per section, and a residual decoder that predict
 times coarser (about 20 nm).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -109,15 +110,29 @@ class Up(nn.Module):
 
 
 class Head(nn.Sequential):
-    """3×3 convolution, instance normalisation, ReLU, and a 3×3 convolution to two logits."""
+    """3×3 convolution, instance normalisation, ReLU, and a 3×3 convolution to two logits.
 
-    def __init__(self, channels: int, affine: bool) -> None:
+    With a `prior`, the offsets of the logits begin at that probability of the second class, as in Lin et al., "Focal
+    loss for dense object detection", ICCV 2017. Without it, the weights must learn that mitochondria are rare: nearly
+    all channels come to argue against them, and the probability of a mitochondrion stays low however clear it is.
+    """
+
+    def __init__(self, channels: int, affine: bool, prior: float | None) -> None:
         super().__init__(
             nn.Conv2d(channels, channels, 3, padding=1),
             InstanceNorm(channels, affine),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, 2, 3, padding=1),
         )
+        self.prior = prior
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the offsets of the logits to the prior; those of the layers before are drawn by themselves."""
+        if self.prior is not None:
+            odds = math.log(self.prior / (1 - self.prior))
+            with torch.no_grad():
+                self.get_parameter("3.bias").copy_(torch.tensor([-odds / 2, odds / 2]))
 
 
 class PairNetwork(nn.Module):
@@ -132,6 +147,8 @@ class PairNetwork(nn.Module):
         Whether normalisation has a learnt scale and offset.
     learnt_upsampling : bool
         Transposed convolution instead of nearest neighbour.
+    prior : float, optional
+        Share of mitochondria, and of changed pixels, that a new network predicts everywhere; by default about a half.
     """
 
     joined: ClassVar[bool] = True
@@ -139,7 +156,14 @@ class PairNetwork(nn.Module):
     grid: int
     channels: Channels
 
-    def __init__(self, widths: Widths, grid: int, affine: bool, learnt_upsampling: bool) -> None:
+    def __init__(
+        self,
+        widths: Widths,
+        grid: int,
+        affine: bool,
+        learnt_upsampling: bool,
+        prior: float | None = None,
+    ) -> None:
         super().__init__()
         self.grid = grid
         fine, half = widths.encoder
@@ -158,13 +182,13 @@ class PairNetwork(nn.Module):
         self.up_quarter = Up(up_eighth, quarter, up_quarter, *up)
         self.up_half = nn.ModuleList(Up(up_quarter, half, up_half, *up) for _ in range(2))
         self.up_full = nn.ModuleList(Up(up_half, fine, up_full, *up) for _ in range(2))
-        self.heads = nn.ModuleList(Head(up_full, affine) for _ in range(2))
+        self.heads = nn.ModuleList(Head(up_full, affine, prior) for _ in range(2))
 
         self.residual_up_eighth = Up(sixteenth, eighth, up_eighth, *up)
         self.residual_up_quarter = Up(up_eighth, quarter, up_quarter, *up)
         self.residual_up_half = Up(up_quarter, 2 * half, up_half, *up)
         self.residual_up_full = Up(up_half, 2 * fine, up_full, *up)
-        self.residual_head = Head(up_full, affine)
+        self.residual_head = Head(up_full, affine, prior)
 
     @property
     def multiple(self) -> int:

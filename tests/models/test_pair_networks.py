@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mitoda.errors import InputError
-from mitoda.models.backbones import BACKBONES, build_network
+from mitoda.models.backbones import BACKBONES, build_network, reinitialise
 from mitoda.models.pair_networks import PairNetwork, Widths
 
 
@@ -98,3 +98,13 @@ def test_backbones_are_reproducible_from_the_seed(name):
     """The same seed gives the same weights."""
     first, second = (torch.manual_seed(3) and build_network(name).state_dict() for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_new_compact_network_expects_few_mitochondria():
+    """The offsets of its logits hold 0.1, also after `reinitialise`; those of the paper's network hold nothing."""
+    network = build_network("compact")
+    for _ in range(2):
+        for head in (*network.heads, network.residual_head):
+            assert torch.softmax(head[3].bias, 0).tolist() == pytest.approx([0.9, 0.1])
+        reinitialise(network)
+    assert all(abs(float(head[3].bias[1].detach())) < 0.1 for head in build_network("codetection").heads)
