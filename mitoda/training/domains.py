@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mitoda.data.filled import FilledVolume
 from mitoda.data.geometry import Geometry, shared_geometry
@@ -14,6 +15,15 @@ from mitoda.models.weights import DEFAULT_WEIGHTS, WeightsInfo, find_weights, re
 from mitoda.synthetic.drawn import DrawnPairs, DrawnVolume, is_drawn, open_drawn
 from mitoda.training.settings import DEFAULT_SOURCE, Plan, TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
+
+FOR_ANY_STACK: dict[str, Any] = {
+    "threshold": 0.4,
+    "thin_threshold": 0.55,
+    "smoothing": 15.0,
+    "smallest": 1e6,
+}
+"""How stacks are segmented with weights that are to serve any stack: learnt without a target, from draws of many scales
+(`wide`). Chosen on data sets that were left out of training, see weights/README.md."""
 
 
 @dataclass(frozen=True)
@@ -174,24 +184,20 @@ def prepare(plan: Plan) -> Prepared:
     licences = {target.licence} if cls.needs_target or painted is not None else set()
     licences |= {one.licence for one in (source, *others) if one is not None}
     licences |= set(begun.licence.split("; ")) if begun is not None else set()
-    return Prepared(
-        source_pairs,
-        target_pairs,
-        geometry,
-        WeightsInfo(
-            backbone=plan.training.backbone,
-            pixel=geometry.pixel,
-            spacing=spacing,
-            method=plan.training.method,
-            source=" + ".join(one.name for one in (source, *others) if one is not None),
-            target=target.name if cls.needs_target or painted is not None else "",
-            start=choose_start(plan) or "",
-            licence="; ".join(sorted(licences)),
-            seed=plan.training.seed,
-        ),
-        start,
-        painted,
+    info = WeightsInfo(
+        backbone=plan.training.backbone,
+        pixel=geometry.pixel,
+        spacing=spacing,
+        method=plan.training.method,
+        source=" + ".join(one.name for one in (source, *others) if one is not None),
+        target=target.name if cls.needs_target or painted is not None else "",
+        start=choose_start(plan) or "",
+        licence="; ".join(sorted(licences)),
+        seed=plan.training.seed,
     )
+    if not info.target and plan.training.augmentation == "wide":
+        info = replace(info, **FOR_ANY_STACK)
+    return Prepared(source_pairs, target_pairs, geometry, info, start, painted)
 
 
 def _with_paint(

@@ -279,3 +279,14 @@ def test_drawn_tissue_is_a_source_and_no_target(tmp_path):
     assert drawn.volume.shape == drawn.labels.shape == (4, 704, 704)
     with pytest.raises(InputError, match="a source; give a stack of images as the target"):
         open_domain("drawn:2", labelled=False)
+
+
+def test_weights_for_any_stack_carry_how_to_segment_it(files):
+    """Learnt without the target from wide draws; other weights keep the plain threshold."""
+
+    def threshold(**changes) -> float:
+        return prepare(plan_for(files, training=replace(TRAINING, assignments={}, **changes))).info.threshold
+
+    assert threshold(method="source-only", augmentation="wide") == 0.4
+    assert threshold(method="source-only") == 0.5
+    assert threshold(method="isc", augmentation="wide") == 0.5
