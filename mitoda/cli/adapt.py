@@ -33,15 +33,14 @@ SourcesOption = Annotated[
         "--source",
         help="Labelled volume: a fetched data set, IMAGES:LABELS, or drawn (tissue drawn at random, which needs no "
         "data). Repeat it for more sources. "
-        f"Default: {DEFAULT_SOURCE}.",
+        f"Default: none if training starts from weights, else {DEFAULT_SOURCE}.",
     ),
 ]
 LabelsOption = Annotated[
     str | None,
     typer.Option(
         help="A few painted places of the target: 0 unlabelled, 1 background, 2 mitochondrion. A file of the target's "
-        "shape, a folder with the painted sections, or a single section with --label-section. Without --source, these "
-        "are the only labels.",
+        "shape, a folder with the painted sections, or a single section with --label-section.",
         rich_help_panel=VOLUMES,
     ),
 ]
@@ -73,7 +72,7 @@ StartOption = Annotated[
     typer.Option(
         metavar="WEIGHTS",
         help="Weights to start from: a pretrained name, a file or a run. Default: the pretrained ones with --labels, "
-        "and for a stack of your own with default source, method, backbone and geometry; otherwise none.",
+        "and for a stack of your own without --source, with default method, backbone and geometry; otherwise none.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -84,7 +83,7 @@ SourceFreeOption = Annotated[
     bool,
     typer.Option(
         "--source-free",
-        help="Train without a source, from the weights of --start or the pretrained ones.",
+        help="Train without a source: from the pretrained weights, unless --start. Needed for fetched data sets only.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -226,11 +225,10 @@ def adapt(
         )
     if labels is not None and minutes is None and steps is None:
         minutes = LABELLED_MINUTES
-    source, *more_sources = sources or [DEFAULT_SOURCE]
     plan = Plan(
         target=target,
-        source=source,
-        more_sources=tuple(more_sources),
+        source=sources[0] if sources else None,
+        more_sources=tuple((sources or [])[1:]),
         training=TrainingSettings(
             method=method,
             backbone=backbone,
@@ -251,7 +249,7 @@ def adapt(
             },
         ),
         start=None if from_scratch else start or Plan.start,
-        source_free=source_free or (labels is not None and not sources),
+        source_free=source_free,
         labels=labels,
         label_section=label_section,
         source_voxel_size=source_voxel_size,

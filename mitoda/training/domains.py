@@ -213,14 +213,14 @@ def _with_paint(
 def choose_start(plan: Plan) -> str | None:
     """Return the weights that a plan starts from, with "auto" decided; None is from scratch.
 
-    "auto" is the default pretrained weights without a source, with painted labels, and for a stack of one's own with
-    the default source, method, backbone and scale. Other fetched data sets start from scratch: the pretrained weights
+    "auto" is the default pretrained weights if there must be no source, with painted labels, and for a stack of one's
+    own if no source, method, backbone or scale is given. Fetched data sets start from scratch: the pretrained weights
     may have been trained on them, so no score of the result would count.
     """
     if plan.start != "auto":
         return plan.start
     defaults = (
-        (plan.source, plan.more_sources, plan.pixel, plan.spacing) == (DEFAULT_SOURCE, (), None, None)
+        (plan.source, plan.pixel, plan.spacing) == (None, None, None)
         and plan.training.method == TrainingSettings.method
         and plan.training.backbone == TrainingSettings.backbone
     )
@@ -228,14 +228,22 @@ def choose_start(plan: Plan) -> str | None:
     return DEFAULT_WEIGHTS if plan.source_free or plan.labels is not None or own else None
 
 
-def _open_source(plan: Plan, target: Domain) -> Domain | None:
-    """Open the labelled volume: the target itself for the oracle, none if there is no source."""
+def choose_source(plan: Plan) -> str | None:
+    """Return the first source of a plan, with the default decided; None is no source."""
     if plan.source_free:
         return None
+    return plan.source or (DEFAULT_SOURCE if choose_start(plan) is None else None)
+
+
+def _open_source(plan: Plan, target: Domain) -> Domain | None:
+    """Open the labelled volume: the target itself for the oracle, none if there is no source."""
+    spec = choose_source(plan)
     if method_named(plan.training.method)[0].labels_from == "target":
-        return target
+        return None if plan.source_free else target
+    if spec is None:
+        return None
     return open_domain(
-        plan.source,
+        spec,
         labelled=True,
         voxel_size=plan.source_voxel_size,
         invert=plan.invert_source,
@@ -317,10 +325,11 @@ def _reference_size(plan: Plan, source: Domain, target: Domain) -> VoxelSize:
         return _known_size(source.volume, "source_voxel_size")
     if plan.source_voxel_size is not None:
         return plan.source_voxel_size
-    if is_dataset_spec(plan.source):
-        known = next(iter(find_dataset(plan.source).splits.values()))
+    spec = plan.source or DEFAULT_SOURCE
+    if is_dataset_spec(spec):
+        known = next(iter(find_dataset(spec).splits.values()))
         return known.voxel_size or _known_size(target.volume, "target_voxel_size")
-    images, _ = split_spec(plan.source)
+    images, _ = split_spec(spec)
     return _known_size(open_volume(images), "source_voxel_size")
 
 

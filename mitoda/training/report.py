@@ -18,7 +18,7 @@ from mitoda.inference.streaming import known_voxel_size, predict_section
 from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.plotting.section_view import evenly_spaced, view_sections
-from mitoda.training.domains import Prepared
+from mitoda.training.domains import Prepared, choose_source
 from mitoda.training.loop import Ended
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
@@ -150,8 +150,7 @@ def write_run_report(
     With `checks`, the page has them, and pictures of what the last weights predict in the target.
     """
     settings = asdict(plan)
-    if plan.source_free:
-        settings["source"] = None  # the plan holds the default source, which was not read
+    settings["source"] = choose_source(plan)
     training = settings.pop("training")
     state = "complete" if finished.complete else "stopped before its end"
     exception = " except as the oracle's training labels" if plan.training.method == "oracle" else ""

@@ -25,6 +25,7 @@ DEFAULT_MINUTES = 30.0
 LABELLED_MINUTES = 3.0
 """Default of a run with painted labels."""
 DEFAULT_SOURCE = "vnc3"
+"""Source of a run that starts from scratch."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,9 @@ class Plan:
 
     target: str
     """A fetched data set or a path; for the oracle with labels, like a source."""
-    source: str = DEFAULT_SOURCE
-    """A fetched data set (`vnc3`, `lucchi:training`) or IMAGES:LABELS; not opened if `source_free`."""
+    source: str | None = None
+    """A fetched data set (`vnc3`, `lucchi:training`) or IMAGES:LABELS. None: none if the run starts from weights, else
+    `DEFAULT_SOURCE`."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     more_sources: tuple[str, ...] = ()
     """Further labelled volumes, each drawn from as often as `source`."""
@@ -115,7 +117,7 @@ class Plan:
     """Weights to start from: "auto" (see `domains.choose_start`), a pretrained name, a file or the folder of a run;
     None starts from scratch."""
     source_free: bool = False
-    """Adapt to the target alone, from the weights of `start`."""
+    """Whether there must be no source: the run starts from pretrained weights if `start` is "auto"."""
     source_voxel_size: VoxelSize | None = None
     target_voxel_size: VoxelSize | None = None
     source_stride: int | None = None
@@ -141,6 +143,8 @@ class Plan:
             raise InputError("label_section is given without labels")
         if self.source_free and self.start is None:
             raise InputError("training without a source needs weights to start from; give start")
+        if self.more_sources and self.source is None:
+            raise InputError("more_sources is given without source")
 
     def extended(self, steps: int | None, minutes: float | None) -> "Plan":
         """Return the plan with another length, if one is given."""

@@ -11,7 +11,7 @@ from mitoda.errors import FileError, InputError
 from mitoda.methods import METHODS
 from mitoda.models.weights import DEFAULT_WEIGHTS
 from mitoda.training import domains as adaptation
-from mitoda.training.domains import choose_start, open_domain, prepare, split_spec
+from mitoda.training.domains import choose_source, choose_start, open_domain, prepare, split_spec
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings, load_plan
 from mitoda.volumes import write_sections
@@ -259,6 +259,20 @@ def test_only_a_stack_of_ones_own_with_the_defaults_starts_from_pretrained_weigh
     ):
         assert choose_start(replace(own, **changes)) is None
     assert choose_start(replace(own, target="lucchi", start="mine")) == "mine"
+
+
+def test_a_run_from_weights_has_no_source_unless_one_is_given(tmp_path):
+    """From scratch it has the default source."""
+    own = Plan(str(tmp_path / "stack.tif"))
+    public = replace(own, target="lucchi")
+    assert choose_source(own) is choose_source(replace(public, start="mine")) is None
+    assert choose_source(replace(own, start=None)) == choose_source(public) == "vnc3"
+    assert (
+        choose_source(replace(own, labels="few.tif"))
+        is choose_source(replace(public, source_free=True))
+        is None
+    )
+    assert choose_source(replace(own, source="a:b", start="mine")) == "a:b"
 
 
 def test_labels_of_a_source_without_foreground_are_refused(files, source_phantom):
