@@ -51,7 +51,7 @@ def write_report(
     losses : Figure, optional
     pictures : sequence of (caption, overlay)
     tables : mapping
-        Heading to a table of name and value. The entries of an inner mapping are shown as `outer.inner`.
+        Heading to a table of name and value. The entries of an inner mapping are shown as `outer: inner`.
     """
     more = ""
     if losses is not None:
@@ -132,17 +132,17 @@ def _figure(caption: str, png: bytes) -> str:
 
 
 def _flatten(rows: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Names and values as text, those of inner mappings as `outer.inner`.
+    """Names and values as text, those of inner mappings as `outer: inner`.
 
     Examples
     --------
     >>> _flatten({"size": (5.0, 4.6), "adam": {"rate": 1e-4}, "weights": None, "more": ()})
-    {'size': '5.0, 4.6', 'adam.rate': '0.0001', 'weights': '–', 'more': '–'}
+    {'size': '5.0, 4.6', 'adam: rate': '0.0001', 'weights': '–', 'more': '–'}
     """
     flat: dict[str, str] = {}
     for name, value in rows.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= _flatten(value, f"{prefix}{name}: ")
         elif isinstance(value, float):
             flat[f"{prefix}{name}"] = f"{value:.4g}"
         elif isinstance(value, tuple | list):

@@ -72,6 +72,18 @@ class Checks:
         )
 
     @property
+    def rows(self) -> dict[str, str | None]:
+        """The numbers by what they mean, for the report."""
+        earlier, labelled = self.before, self.source_foreground
+        return {
+            f"foreground of {SAMPLES} samples": f"{self.now.foreground:.2%}",
+            "the same before the run": None if earlier is None else f"{earlier.foreground:.2%}",
+            "labelled foreground of the source": None if labelled is None else f"{labelled:.2%}",
+            "agreement of a section's two predictions (Dice)": _number(self.now.agreement),
+            "the same agreement before the run": None if earlier is None else _number(earlier.agreement),
+        }
+
+    @property
     def is_worse(self) -> bool:
         """Whether the result is less credible than the weights that the run began from.
 
@@ -173,7 +185,7 @@ def write_run_report(
         pictures=[] if checks is None else _painted_pictures(plan, prepared, folder.weights, device),
         tables={
             **({"F1 on the held-back part of the labels": held_back[-1]} if held_back else {}),
-            **({} if checks is None else {"Checks of the target without labels": asdict(checks)}),
+            **({} if checks is None else {"Checks of the target without labels": checks.rows}),
             "Geometry": _geometry(prepared),
             "Settings": {**settings, **training},
         },

@@ -201,7 +201,7 @@ def test_the_report_is_one_page_that_stands_alone(tmp_path):
     assert np.array_equal(shown[0], imageio.imread(tmp_path / "curves.png"))
     assert np.array_equal(shown[1], picture)
     for text in (
-        "vnc3 → &lt;lucchi&gt;", "adam.rate", "0.0001", "0.8531", "section 7 &amp; its mask", "section 3",
+        "vnc3 → &lt;lucchi&gt;", "adam: rate", "0.0001", "0.8531", "section 7 &amp; its mask", "section 3",
         "<th>weights</th><td>–</td>", "1 &lt; 2",
     ):  # fmt: skip
         assert text in page

@@ -142,7 +142,7 @@ def test_the_page_has_settings_geometry_curves_and_sections(prepared, tmp_path):
     page = path.read_text()
     for text in (
         "isc",
-        "assignments.consistency",
+        "assignments: consistency",
         "50 nm",
         "stride",
         "3 steps",
@@ -164,7 +164,7 @@ def test_the_page_of_a_run_that_began_from_weights_shows_what_changed(prepared, 
     arguments = replace(prepared, start=start), RunFolder(tmp_path), finished, CPU
     checks = Checks(Check(0.07, 0.9), Check(0.05, None), 0.06)
     path = write_run_report(PLAN, *arguments, checks=checks)
-    assert "before.foreground</th><td>0.05<" in path.read_text()
+    assert "the same before the run</th><td>5.00%<" in path.read_text()
     model = load_model(start, CPU)
     for section, share in sections_of(path)["before"]:
         mask = predict_section(prepared.stack, model, section) >= model.info.threshold
