@@ -146,7 +146,7 @@ def test_the_page_has_settings_geometry_curves_and_sections(prepared, tmp_path):
         "50 nm",
         "stride",
         "3 steps",
-        "0.0012",
+        "foreground of 12 samples</th><td>0.12%",
         "0.12% of 12 samples",
     ):
         assert text in page
