@@ -87,7 +87,7 @@ def _pictures(
     from mitoda.inference.streaming import known_voxel_size, predict_section
     from mitoda.plotting import overlay
 
-    threshold, pictures = model.info.threshold_for(known_voxel_size(stack)[0]), []
+    threshold, pictures = model.info.for_sections(known_voxel_size(stack)[0]).threshold, []
     for number, one in enumerate(rectangles, 1):
         mask = predict_section(stack, model, one.section)[one.rows, one.columns] >= threshold
         grey = stack.read(one.section, one.rows, one.columns)

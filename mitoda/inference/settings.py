@@ -135,8 +135,9 @@ class Resolved:
 
 def resolve(settings: MaskSettings, info: "WeightsInfo", voxel_size: VoxelSize) -> Resolved:
     """Take from the weights what the settings leave open."""
+    info = info.for_sections(voxel_size[0])
     return Resolved(
-        threshold=info.threshold_for(voxel_size[0]) if settings.threshold is None else settings.threshold,
+        threshold=info.threshold if settings.threshold is None else settings.threshold,
         min_size=voxels_in(info.smallest, voxel_size) if settings.min_size is None else settings.min_size,
         snap=info.snap if settings.snap is None else settings.snap,
         smoothing=info.smoothing if settings.smoothing is None else settings.smoothing,

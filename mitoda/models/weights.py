@@ -4,7 +4,7 @@ No file is ever unpickled: weights are safetensors, and a state is read with `to
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -29,6 +29,15 @@ DEFAULT_WEIGHTS = "general"
 Text = Annotated[str, Field(max_length=100_000)]
 Length = Annotated[float, Field(gt=0, le=1e6)]
 NotNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class ThinSections:
+    """Defaults of segmentation in stacks of thin sections; see `WeightsInfo`."""
+
+    threshold: Probability
+    snap: bool
 
 
 @dataclass(frozen=True)
@@ -52,24 +61,24 @@ class WeightsInfo:
     steps: Annotated[int, Field(ge=0)] = 0
     seconds: NotNegative = 0.0
     seed: int = 0
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    threshold: Probability = 0.5
     """Default probability from which a pixel is mitochondrion."""
-    thin_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The same in stacks of thin sections (`THIN_NM`); None: no other."""
     smoothing: NotNegative = 0.0
     """Default standard deviation of the smoothing of probabilities along the sections."""
     smallest: NotNegative = 0.0
     """Default volume in nm³ below which a component of the mask is dropped."""
     snap: bool = False
     """Whether the boundaries of the mask snap to membranes by default."""
+    thin: ThinSections | None = None
+    """Other defaults for stacks of thin sections (`THIN_NM`), if there are any."""
     version: Text = __version__
     notes: Annotated[dict[Text, Text], Field(max_length=1000)] = field(default_factory=dict)
 
-    def threshold_for(self, thickness_nm: float) -> float:
-        """Return the default threshold for sections of a thickness."""
-        if self.thin_threshold is None or thickness_nm > THIN_NM:
-            return self.threshold
-        return self.thin_threshold
+    def for_sections(self, thickness_nm: float) -> "WeightsInfo":
+        """Return the metadata with the defaults that hold for sections of a thickness."""
+        if self.thin is None or thickness_nm > THIN_NM:
+            return replace(self, thin=None)
+        return replace(self, threshold=self.thin.threshold, snap=self.thin.snap, thin=None)
 
 
 def weights_folder() -> Path:

@@ -11,14 +11,14 @@ from mitoda.data.pairs import LabelledPairs, PaintedPairs, Pairs, UnlabelledPair
 from mitoda.datasets import DATASETS, find_dataset, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
-from mitoda.models.weights import DEFAULT_WEIGHTS, WeightsInfo, find_weights, read_info
+from mitoda.models.weights import DEFAULT_WEIGHTS, ThinSections, WeightsInfo, find_weights, read_info
 from mitoda.synthetic.drawn import DrawnPairs, DrawnVolume, is_drawn, open_drawn
 from mitoda.training.settings import DEFAULT_SOURCE, Plan, TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
 
 FOR_ANY_STACK: dict[str, Any] = {
     "threshold": 0.4,
-    "thin_threshold": 0.55,
+    "thin": ThinSections(0.5, snap=True),
     "smoothing": 15.0,
     "smallest": 1e6,
 }

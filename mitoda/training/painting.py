@@ -76,7 +76,7 @@ class HeldBackScore:
         return replace(
             info,
             threshold=self.threshold,
-            thin_threshold=None,
+            thin=None,
             snap=self.snap,
             smallest=self.smallest,
             notes=notes,
@@ -160,7 +160,7 @@ def calibrate(
     ]
     near = [t for t, score in zip(THRESHOLDS, scores, strict=True) if score >= max(scores) - GAIN]
     threshold = round(float(min(near, key=lambda t: abs(t - 0.5))), 2)
-    best = replace(info, threshold=threshold, thin_threshold=None, snap=False, smallest=0.0)
+    best = replace(info, threshold=threshold, thin=None, snap=False, smallest=0.0)
     if not enough:
         return best
     candidates = [replace(best, threshold=0.5, snap=True)]
@@ -183,8 +183,8 @@ def _f1(predicted: list[Predicted], info: WeightsInfo, voxel_size: tuple[float, 
     """F1 on the held-back pixels of the masks that `segment` would write with these settings."""
     masks = []
     for one in predicted:
-        smallest = voxels_in(info.smallest, voxel_size)
-        finalizer = MaskFinalizer(info.threshold_for(voxel_size[0]), smallest, info.snap, voxel_size)
+        smallest, own = voxels_in(info.smallest, voxel_size), info.for_sections(voxel_size[0])
+        finalizer = MaskFinalizer(own.threshold, smallest, own.snap, voxel_size)
         pending = [finalizer.pending(probability) for probability in one.probabilities]
         for section, grey in zip(pending, one.images, strict=True):
             finalizer.add(section, grey if finalizer.needs_images else None)

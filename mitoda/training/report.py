@@ -260,5 +260,5 @@ def _painted_pictures(
 
 def _mask(model: Model, volume: Volume, k: int) -> np.ndarray:
     """Mask of a single section, without smoothing along the sections."""
-    threshold = model.info.threshold_for(known_voxel_size(volume)[0])
+    threshold = model.info.for_sections(known_voxel_size(volume)[0]).threshold
     return np.asarray(predict_section(volume, model, k) >= threshold)

@@ -16,7 +16,7 @@ from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, r
 from mitoda.inference.streaming import predict
 from mitoda.inference.voxel_size import VoxelSizeFound
 from mitoda.models.model import Model
-from mitoda.models.weights import WeightsInfo
+from mitoda.models.weights import ThinSections, WeightsInfo
 from mitoda.volumes import ArrayVolume, open_labels, open_volume
 from mitoda.volumes.volume import stated_lengths
 from tests.fakes import BrokenVolume, CountingVolume, LocalNetwork, model_of
@@ -300,6 +300,10 @@ def test_what_is_not_given_is_taken_from_the_weights():
     assert resolve(MaskSettings(), info, (10.0, 5.0, 5.0)) == Resolved(0.7, 20, True, 15.0)
     given = MaskSettings(threshold=0.4, min_size=0, snap=False, smoothing=0.0)
     assert resolve(given, info, (10.0, 5.0, 5.0)) == Resolved(0.4, 0, False, 0.0)
+    thin = replace(info, snap=False, thin=ThinSections(0.5, snap=True))
+    for thickness, threshold, snap in ((20.0, 0.5, True), (20.1, 0.7, False)):
+        resolved = resolve(MaskSettings(), thin, (thickness, 5.0, 5.0))
+        assert (resolved.threshold, resolved.snap) == (threshold, snap)
 
 
 def test_an_estimated_voxel_size_is_used_and_not_written(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from mitoda.models.model import load_model
 from mitoda.models.weights import (
     DEFAULT_WEIGHTS,
     FORMAT,
+    ThinSections,
     WeightsInfo,
     find_weights,
     list_weights,
@@ -31,7 +32,19 @@ from mitoda.volumes import ArrayVolume, open_labels, open_volume
 from tests.fakes import compact_weights, tiny_network
 
 INFO = WeightsInfo(
-    "compact", (4.6, 5.0), 50.0, "isc", "vnc3", "lucchi", "CC BY", "7", 1, 3, 0, notes={"F1": "0.8"}
+    "compact",
+    (4.6, 5.0),
+    50.0,
+    "isc",
+    "vnc3",
+    "lucchi",
+    "CC BY",
+    "7",
+    1,
+    3,
+    0,
+    thin=ThinSections(0.6, snap=True),
+    notes={"F1": "0.8"},
 )
 
 
@@ -112,6 +125,7 @@ def test_safetensors_of_another_format_are_refused(tmp_path, stored):
         ({"spacing": -1}, "'spacing'"),
         ({"spacing": [1]}, "'spacing'"),
         ({"threshold": 1}, "'threshold'"),
+        ({"thin": {"threshold": 2, "snap": True}}, r"'thin\.threshold'"),
         ({"smoothing": float("inf")}, "'smoothing'"),
         ({"smallest": None}, "'smallest'"),
         ({"source": "x" * 100_001}, "'source'"),
