@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mitoda.errors import InputError
 from mitoda.methods.adaptsegnet import AdaptSegNet
-from mitoda.methods.base import Arithmetic, Method, MethodSettings, SelfLabelling
+from mitoda.methods.base import Arithmetic, Method, MethodSettings, SelfLabelling, Teacher
 from mitoda.methods.da_vsn import DaVsn
 from mitoda.methods.damt_net import DamtNet
 from mitoda.methods.dann import Dann
@@ -23,6 +23,7 @@ __all__ = [
     "Method",
     "MethodSettings",
     "SelfLabelling",
+    "Teacher",
     "build_method",
     "check_backbone",
     "method_named",

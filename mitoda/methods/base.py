@@ -5,7 +5,7 @@ passes. The loop owns batches, learning rates, averaged weights, checkpoints and
 `SelfLabelling`, for methods that label the target volume themselves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, runtime_checkable
 
@@ -123,6 +123,7 @@ class Method(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
+        self.backbone = backbone
         self.settings = settings
         self.arithmetic = arithmetic
         self.learning_rate = settings.learning_rate or backbone.learning_rate
@@ -199,12 +200,20 @@ class MaskSettings(TypedDict):
     """Whether boundaries are moved to the membranes."""
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """The averaged network at the beginning of a round, and how it predicts the target."""
+
+    network: PairNetwork
+    predict: Callable[[], CoarseVolume]
+    """Predict the target volume, or the slab of the round, smoothed along the sections."""
+
+
 @runtime_checkable
 class SelfLabelling(Protocol):
     """A method that labels the target volume itself, in rounds.
 
-    When `round_of` grows, the loop predicts the target volume with the averaged network, smoothed along the sections,
-    has it labelled by `relabel`, and continues from the averaged weights.
+    When `round_of` grows, the loop has the target labelled by `relabel`, and continues from the averaged weights.
     """
 
     mask_settings: MaskSettings
@@ -213,8 +222,8 @@ class SelfLabelling(Protocol):
         """Return the round at a share of the run; 0 before the first labels."""
         ...
 
-    def relabel(self, prediction: CoarseVolume, images: Volume) -> PseudoLabels:
-        """Turn a prediction of the target into pseudo labels."""
+    def relabel(self, teacher: Teacher, images: Volume) -> PseudoLabels:
+        """Label the target from what the teacher predicts, and from its images."""
         ...
 
 

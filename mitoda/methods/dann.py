@@ -10,8 +10,9 @@ multiplied by −λ α(p) at the share p of the run:
 There is no alternation: classifier and network take one step together, the classifier with the unreduced gradient.
 
 The reference is for digits. Its form for sections follows two EM codes: the classifier is DAMT-Net's feature
-discriminator with a mean over pixels instead of 57 M weights tied to one patch size (`FeatureDiscriminator`), and
-λ = 0.01 is that of 'dat' in JorisRoels/domain-adaptive-segmentation 900698b.
+discriminator with a mean over pixels instead of 57 M weights tied to one patch size (`FeatureDiscriminator`). λ is 1,
+as in paper and code; 'dat' in JorisRoels/domain-adaptive-segmentation 900698b has 0.01 (`--set reversal=0.01`), with
+which the reversed gradient is 0.4 % of that of L_s.
 """
 
 import math
@@ -32,8 +33,8 @@ from mitoda.models.pair_networks import PairOutput
 class DannSettings(MethodSettings):
     """The reversal and the classifier."""
 
-    reversal: NotNegative = 0.01
-    """λ: size of the reversed gradient once α has reached 1; 0.01 in JorisRoels' 'dat', 1 for digits in the paper."""
+    reversal: NotNegative = 1.0
+    """λ: size of the reversed gradient once α has reached 1."""
     steepness: Positive = 10.0
     """γ of the schedule α(p) = 2 / (1 + exp(−γ p)) − 1 (paper and code: 10)."""
     classifier_learning_rate: Positive = 1e-3

@@ -25,7 +25,16 @@ from torch import Tensor
 from mitoda.data.geometry import THIN_NM, voxels_in
 from mitoda.data.pairs import IGNORE, LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
 from mitoda.data.probability_volume import CoarseVolume, to_pixels
-from mitoda.methods.base import Count, MaskSettings, Method, MethodSettings, NotNegative, Share, required
+from mitoda.methods.base import (
+    Count,
+    MaskSettings,
+    Method,
+    MethodSettings,
+    NotNegative,
+    Share,
+    Teacher,
+    required,
+)
 from mitoda.methods.losses import pair_cross_entropy
 from mitoda.models.pair_networks import PairOutput
 from mitoda.postprocessing.components import SizeLimit, remove_small_components
@@ -125,8 +134,9 @@ class SelfTraining(Method):
         within = (progress - self.supervised_share) / length - (self.round_of(progress) - 1)
         return float(self.settings.round_rate * max(1 - within, 0.0) ** 0.9)
 
-    def relabel(self, prediction: CoarseVolume, images: Volume) -> PseudoLabels:
+    def relabel(self, teacher: Teacher, images: Volume) -> PseudoLabels:
         """Label the target from its smoothed prediction and its images."""
+        prediction = teacher.predict()
         s, boundary = self.settings, ImageBoundary(prediction, images)
         level, band = boundary.level(s.level) if s.snap else s.level, s.band or 0.0
         moved = boundary.snapped(level) if s.snap else prediction

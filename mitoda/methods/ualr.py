@@ -4,50 +4,48 @@ Wu, Chen, Xiong, Chen, Sun, "Uncertainty-aware label rectification for domain ad
 MICCAI 2021, doi 10.1007/978-3-030-87199-4_18; code ngchc/DA-MitoSeg 6d66579. Three stages of one run:
 
     A  two thirds   L_s on the source, with spatial dropout (p = 0.5) after each of the four poolings
-    B  20 patches   the network of A, frozen, predicts target patches 10 times under dropout: mean m and deviation σ;
-                    of each class (m ≥ 0.5 or not) the 95th percentile of all its σ becomes a threshold
+    B  once         the network of A predicts the unlabelled target 10 times under dropout: mean m and deviation σ; of
+                    each class (m ≥ 0.5 or not) the 95th percentile of all its σ becomes a threshold
     C  the rest     a fresh network without dropout learns L_s on target patches alone, from the labels m ≥ 0.5;
                     pixels whose σ is not under their class's threshold are left out (rectification by masking)
 
-Learning rates: A rises from 0.1 as 0.1 + 0.9 (t / 0.05)² and falls as 0.1 + 0.9 (1 − (t − 0.05))², t the share of the
-stage (code: 1,000 and 20,000 of 20,000 steps); C falls as 0.1 + 0.9 (1 − t)². `--set own_schedule=false` leaves them to
-`--schedule`.
+Learning rates: A and C rise from 0.1 as 0.1 + 0.9 (t / w)² and fall as 0.1 + 0.9 (1 − (t − w))², t the share of the
+stage and w its warm-up: 0.05 of A and 0.1 of C (code: 1,000 of 20,000 and of 10,000 steps). `--set own_schedule=false`
+leaves them to `--schedule`.
 
 Where this differs from the code:
-- It predicts the whole target volume once, stores labels, and takes percentiles over all of it. Here thresholds come
-  from the first patches (histograms of σ with 1,000 bins) and then stay; labels are predicted anew for every patch of
-  stage C, by the frozen network, on the patch as it was augmented for the learner. So memory is bounded and nothing is
-  stored, at the price of ten forward passes per step; the ten draws differ from visit to visit.
+- The labels are those of the averaged network, on its output grid; each pass takes the mean of both visits of a
+  section, rounded to 1/255. Of a target too large for memory, a slab is labelled.
 - The code's checkpoint of stage C is chosen with labels of the target; here the last one stands.
 - On a pair network the residual is learnt too: XOR of both labels, left out where either is.
 """
 
-import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mitoda.data.pairs import IGNORE, LabelledBatch, UnlabelledBatch, Wanted
-from mitoda.methods.base import Count, Method, MethodSettings, required
-from mitoda.methods.losses import pair_cross_entropy, probabilities
+from mitoda.data.pairs import LabelledBatch, PseudoLabels, UnlabelledBatch, Wanted
+from mitoda.methods.base import MaskSettings, Method, MethodSettings, Teacher, required
+from mitoda.methods.losses import pair_cross_entropy
 from mitoda.models.backbones import reinitialise
+from mitoda.volumes import Volume
 
-BINS = 1000
-"""Of the histograms of σ, which lies between 0 and 0.5: a threshold is exact to 0.0005."""
-
-SOURCE_STAGE, LABEL_STAGE, TARGET_STAGE = 0, 1, 2
+SOURCE_WARM_UP, TARGET_WARM_UP = 0.05, 0.1
+"""Shares of stages A and C in which the learning rate rises."""
+BACKGROUND, UNSURE, MITOCHONDRION = 0, 128, 255
+"""Labels as probabilities × 255."""
 
 
 @dataclass(frozen=True)
 class UalrSettings(MethodSettings):
-    """Stages, dropout and rectification; from the code unless said otherwise."""
+    """Stages, dropout and rectification, from the code."""
 
     source_share: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
     """Share of the run that stage A takes (20,000 of 30,000 steps)."""
@@ -57,8 +55,6 @@ class UalrSettings(MethodSettings):
     """Predictions under dropout that mean and deviation are taken over."""
     percentile: Annotated[float, Field(gt=0, le=100)] = 95.0
     """Of a class's deviations; pixels from there on are left out. The code also writes 80, 85 and 90."""
-    patches: Count = 20
-    """Target patches that the thresholds are estimated from; ours, see the module's text."""
     own_schedule: bool = True
     """Learning rates of each stage as in the code rather than those of `--schedule`."""
 
@@ -78,121 +74,95 @@ def spatial_dropout(network: nn.Module, probability: float) -> Iterator[None]:
             hook.remove()
 
 
-def deviation_histogram(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Count deviations of background (mean < 0.5) and of mitochondrion in bins from 0 to 0.5: (2, BINS), int64."""
-    bins = (deviation * 2 * BINS).long().clamp(0, BINS - 1)
-    index = bins + BINS * (mean >= 0.5).long()
-    return torch.bincount(index.flatten(), minlength=2 * BINS).reshape(2, BINS)
+def rectified_labels(mean: np.ndarray, deviation: np.ndarray, percentile: float) -> np.ndarray:
+    """Label means of at least 0.5, without the pixels of each class whose deviation is not under its percentile.
+
+    Returns
+    -------
+    ndarray of uint8
+        `MITOCHONDRION`, `BACKGROUND` or `UNSURE`. A class whose deviations are all equal keeps all its pixels.
+    """
+    labels = np.full(mean.shape, UNSURE, np.uint8)
+    for label, members in ((BACKGROUND, mean < 0.5), (MITOCHONDRION, mean >= 0.5)):
+        spread = deviation[members]
+        threshold = np.percentile(spread, percentile) if spread.size and np.ptp(spread) > 0 else np.inf
+        labels[members & (deviation < threshold)] = label
+    return labels
 
 
-def percentile_thresholds(histogram: Tensor, percentile: float) -> Tensor:
-    """Upper edge of the bin in which each class reaches the percentile: (2,); infinite for a class never seen."""
-    counts = histogram.cpu().double().cumsum(1)
-    wanted = counts[:, -1:] * (percentile / 100)
-    edges = ((counts < wanted).sum(1) + 1) / (2 * BINS)
-    return torch.where(counts[:, -1] > 0, edges, math.inf).float()
-
-
-def rectified_labels(mean: Tensor, deviation: Tensor, thresholds: Tensor) -> Tensor:
-    """Labels mean ≥ 0.5, and `IGNORE` where the deviation is not under the threshold of that label's class."""
-    labels = (mean >= 0.5).long()
-    return labels.masked_fill(deviation >= thresholds[labels], IGNORE)
-
-
-def stage_rate(stage: int, done: float) -> float:
-    """Factor of the learning rate at a share of stage A or C; see the module's text."""
-    if stage == SOURCE_STAGE and done < 0.05:
-        return 0.1 + 0.9 * (done / 0.05) ** 2
-    start = 0.05 if stage == SOURCE_STAGE else 0.0
-    return 0.1 + 0.9 * (1 - (done - start)) ** 2
+def stage_rate(done: float, warm_up: float) -> float:
+    """Factor of the learning rate at a share of a stage; see the module's text."""
+    if done < warm_up:
+        return 0.1 + 0.9 * (done / warm_up) ** 2
+    return 0.1 + 0.9 * (1 - (done - warm_up)) ** 2
 
 
 class Ualr(Method):
-    """Three stages; the stage, the frozen network and the thresholds are part of the state."""
+    """Source, labels of the target, target; when the last stage began is part of the state."""
 
     Settings: ClassVar[type[MethodSettings]] = UalrSettings
     title: ClassVar[str] = "UALR: pseudo labels without uncertain pixels (MICCAI 2021)"
     settings: UalrSettings
-    stage: Tensor
-    patches_seen: Tensor
     target_began: Tensor
-    histogram: Tensor
-    thresholds: Tensor
+    mask_settings: MaskSettings = MaskSettings(smoothing=0.0, smallest=0.0, snap=False)
 
     def build(self) -> None:
-        """Add the frozen network and the state of the stages."""
-        self.teacher = copy.deepcopy(self.network).requires_grad_(False)
-        self.register_buffer("stage", torch.tensor(SOURCE_STAGE))
-        self.register_buffer("patches_seen", torch.tensor(0))
+        """Add the share of the run at which stage C began."""
         self.register_buffer("target_began", torch.tensor(1.0))
-        self.register_buffer("histogram", torch.zeros(2, BINS, dtype=torch.int64))
-        self.register_buffer("thresholds", torch.full((2,), math.inf))
 
-    def _learns_source(self, progress: float) -> bool:
-        """Whether the step at this share of the run belongs to stage A."""
-        return int(self.stage) == SOURCE_STAGE and progress < self.settings.source_share
-
-    def _target_beginning(self, progress: float) -> float:
-        """Share of the run at which stage C began, or begins now; rounded to float32 as in the state."""
-        began = float(self.target_began)
-        return began if began < 1.0 else float(torch.tensor(min(progress, 0.999999)))
+    def round_of(self, progress: float) -> int:
+        """Return 0 in stage A, 1 from its end on."""
+        return int(progress >= self.settings.source_share)
 
     def wants(self, progress: float) -> Wanted:
         """The source alone in stage A, then the target alone."""
-        source = self._learns_source(progress)
+        source = self.round_of(progress) == 0
         return Wanted(source=source, target=not source)
 
     def schedule(self, progress: float) -> float | None:
         """Return the factor of the stage, unless the run's schedule is to be used."""
         if not self.settings.own_schedule:
             return None
-        if self._learns_source(progress):
-            return stage_rate(SOURCE_STAGE, progress / self.settings.source_share)
+        if self.round_of(progress) == 0:
+            return stage_rate(progress / self.settings.source_share, SOURCE_WARM_UP)
         began = self._target_beginning(progress)
-        return stage_rate(TARGET_STAGE, (progress - began) / (1 - began))
+        return stage_rate((progress - began) / (1 - began), TARGET_WARM_UP)
+
+    def _target_beginning(self, progress: float) -> float:
+        """Share of the run at which stage C began, or begins now; rounded to float32 as in the state."""
+        began = float(self.target_began)
+        return began if began < 1.0 else float(torch.tensor(min(progress, 0.999999)))
+
+    def relabel(self, teacher: Teacher, images: Volume) -> PseudoLabels:
+        """Stage B: label the target from its predictions under dropout; the images are not looked at again."""
+        with spatial_dropout(teacher.network, self.settings.dropout):
+            one = teacher.predict()
+            total = one.probabilities.astype(np.float32)
+            squared = total**2
+            for _ in range(self.settings.passes - 1):
+                values = teacher.predict().probabilities.astype(np.float32)
+                total += values
+                squared += values**2
+        mean = total / self.settings.passes
+        deviation = np.sqrt(np.maximum(squared / self.settings.passes - mean**2, 0))
+        labels = rectified_labels(mean / 255, deviation, self.settings.percentile)
+        return PseudoLabels(labels, one.first_section, one.cell, low=0.25, high=0.75)
 
     def update(
         self, source: LabelledBatch | None, target: UnlabelledBatch | None, progress: float
     ) -> dict[str, Tensor]:
-        """One step of the current stage."""
-        if self._learns_source(progress):
+        """One step of stage A or C."""
+        if self.round_of(progress) == 0:
             batch = required(source)
             labels = batch.labels(self.network.grid)
             with spatial_dropout(self.network, self.settings.dropout):
                 return self.learn(pair_cross_entropy(self.predict(batch.images), labels))
-        if int(self.stage) == SOURCE_STAGE:
-            self.teacher.load_state_dict(self.network.state_dict())
-            self.stage.fill_(LABEL_STAGE)
-        images = required(target).images
-        mean, deviation = self.predict_under_dropout(images)
-        if int(self.stage) == LABEL_STAGE:
-            self.collect(mean, deviation)
-            return {"deviation": deviation.mean()}
+        patches = required(target)
+        if patches.pseudo_labels is None:
+            raise ValueError("stage C needs the labels of stage B; see relabel")
         if float(self.target_began) >= 1.0:
             self.begin_target_stage(progress)
-        labels = rectified_labels(mean, deviation, self.thresholds)
-        return self.learn(pair_cross_entropy(self.predict(images), labels))
-
-    @torch.no_grad()
-    def predict_under_dropout(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over the passes of the frozen network: (B, 2, h, w) each, of both sections."""
-        foreground = []
-        with spatial_dropout(self.teacher, self.settings.dropout), self.autocast():
-            for _ in range(self.settings.passes):
-                output = self.teacher(images, residual=False)
-                foreground.append(
-                    torch.stack([probabilities(logits)[:, 1] for logits in (output.first, output.second)], 1)
-                )
-        stacked = torch.stack(foreground)
-        return stacked.mean(0), stacked.std(0, correction=0)
-
-    def collect(self, mean: Tensor, deviation: Tensor) -> None:
-        """Add a batch's deviations to the histograms; after enough patches fix the thresholds and end stage B."""
-        self.histogram += deviation_histogram(mean, deviation)
-        self.patches_seen += len(mean)
-        if int(self.patches_seen) >= self.settings.patches:
-            self.thresholds.copy_(percentile_thresholds(self.histogram, self.settings.percentile))
-            self.stage.fill_(TARGET_STAGE)
+        return self.learn(pair_cross_entropy(self.predict(patches.images), patches.pseudo_labels))
 
     def begin_target_stage(self, progress: float) -> None:
         """Replace the network by a fresh one, without memory in its optimiser or in the loop's average."""

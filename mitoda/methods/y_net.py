@@ -11,7 +11,9 @@ masks nor the segmentation decoder.
 
 Where this differs from the code: L_s is the cross-entropy that all methods here learn (`--set dice=true` takes the
 code's soft Dice for the masks; the residual keeps its cross-entropy); optimiser, schedule and network are the
-backbone's, not Adam 1e-3 with a decay of 0.95 every five epochs and batch normalisation.
+backbone's, not Adam 1e-3 with a decay of 0.95 every five epochs and batch normalisation. The code's images lie between
+0 and 1; where the backbone's are standardised, errors are multiplied by the variance that such images have, so that λ
+means the same.
 """
 
 from dataclasses import dataclass
@@ -26,13 +28,18 @@ from mitoda.methods.losses import pair_cross_entropy, soft_dice
 from mitoda.models.heads import ReconstructionDecoder
 from mitoda.models.pair_networks import PairOutput
 
+UNIT_VARIANCE = 0.04
+"""Mean variance of the grey values in patches of 512×512 pixels of sections stretched to 0…1: 0.046 in VNC III, 0.028
+in Lucchi, 0.039 in CDeep3M."""
+
 
 @dataclass(frozen=True)
 class YNetSettings(MethodSettings):
     """Weights of the losses."""
 
     reconstruction: NotNegative = 1.0
-    """λ of the reconstruction losses: 1 in the code's YAML files (0.1 in its experiment builder)."""
+    """λ of the reconstruction losses, on grey values from 0 to 1: 1 in the code's YAML files (0.1 in its experiment
+    builder)."""
     dice: bool = False
     """Soft Dice instead of cross-entropy for the two masks, as in the code."""
 
@@ -48,6 +55,9 @@ class YNet(TwoDomainMethod):
         """Add the decoder."""
         super().build()
         self.add_head("reconstruction", ReconstructionDecoder(self.network))
+        self.weight = self.settings.reconstruction
+        if self.backbone.normalisation == "standard":
+            self.weight *= UNIT_VARIANCE
 
     def source_losses(
         self, output: PairOutput, labels: Tensor, images: Tensor, progress: float
@@ -67,4 +77,4 @@ class YNet(TwoDomainMethod):
         """Weighted mean squared error of the reconstructed pair."""
         with self.autocast():
             reconstructed = self.heads["reconstruction"](output.bottleneck)
-        return self.settings.reconstruction * F.mse_loss(reconstructed, images)
+        return self.weight * F.mse_loss(reconstructed, images)

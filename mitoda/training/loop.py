@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.data.sampling import BatchSettings, BatchStream
 from mitoda.errors import MitodaError
 from mitoda.inference.self_consistency import EMPTY, FLOOD, consistency_scores, foreground_share
-from mitoda.methods import SelfLabelling
+from mitoda.methods import SelfLabelling, Teacher
 from mitoda.models.backbones import backbone_named
 from mitoda.models.model import load_model
 from mitoda.training.painting import HELD_BACK_UNTIL, HeldBackScore, score_held_back
@@ -195,14 +196,15 @@ def _steps(
 def _begin_round(run: Run, labeller: SelfLabelling, target: UnlabelledPairs) -> RoundBegun:
     """Label the target with the averaged network, and continue from the averaged weights."""
     run.round = labeller.round_of(run.progress)
-    prediction = predict_coarse(
+    predict = partial(
+        predict_coarse,
         run.model,
         target.volume,
         target.stride,
         smoothing=labeller.mask_settings["smoothing"],
         seed=run.settings.seed + run.round,
     )
-    labels = run.pseudo_labels = labeller.relabel(prediction, target.volume)
+    labels = run.pseudo_labels = labeller.relabel(Teacher(run.average, predict), target.volume)
     run.method.network.load_state_dict(run.average.state_dict())
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
     background = float((labels.probabilities < round(labels.low * 255)).mean())

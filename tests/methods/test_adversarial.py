@@ -22,7 +22,7 @@ def test_the_reversal_grows_as_in_the_paper():
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 1.0])
 def test_dann_hands_the_network_the_reversed_gradient(progress):
-    """The network's gradient of the domain loss is −0.01 α(p) times the true one; the classifier's is the true one."""
+    """The network's gradient of the domain loss is −α(p) times the true one; the classifier's is the true one."""
     method = build("dann")
     output = method.predict(batches()[1].images)
     classifier = method.heads["domain_classifier"]
@@ -31,7 +31,7 @@ def test_dann_hands_the_network_the_reversed_gradient(progress):
     loss = method.classification_loss(output, TARGET, progress)
     assert torch.equal(loss, true)
     found = torch.autograd.grad(loss, [*output.full, *classifier.parameters()])
-    factor = -0.01 * reversal_schedule(progress)
+    factor = -reversal_schedule(progress)
     for ours, theirs in zip(found[:2], wanted[:2], strict=True):
         assert torch.allclose(ours, factor * theirs, rtol=1e-4, atol=1e-12)
     for ours, theirs in zip(found[2:], wanted[2:], strict=True):

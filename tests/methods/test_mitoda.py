@@ -8,6 +8,7 @@ from mitoda.data.augmentation import Augmentation, augmentation_named
 from mitoda.data.pairs import PseudoLabels, UnlabelledBatch, UnlabelledPairs
 from mitoda.data.probability_volume import CoarseVolume
 from mitoda.data.sampling import read_batch, seeded, warp_batch, warp_pseudo_labels
+from mitoda.methods import Teacher
 from mitoda.methods.losses import IGNORE
 from mitoda.methods.mitoda import ImageBoundary, SelfTraining, SelfTrainingSettings
 from mitoda.volumes import ArrayVolume
@@ -17,6 +18,11 @@ from tests.methods.method_helpers import CPU, TINY, batches, build
 def coarse(probabilities: np.ndarray) -> CoarseVolume:
     """A coarse volume of 20 × 20 × 5 nm voxels."""
     return CoarseVolume(probabilities, 0, (4.0, 4.0), (5.0, 20.0, 20.0))
+
+
+def seen(prediction: CoarseVolume) -> Teacher:
+    """A teacher that predicts this."""
+    return Teacher(TINY.build(), lambda: prediction)
 
 
 @pytest.fixture
@@ -119,22 +125,22 @@ def test_levels_are_those_of_the_images(darkest_at):
     method = build("mitoda", rounds="4")
     volume = coarse(np.full((40, 40, 40), 170, np.uint8))
     darkest_at(0.8)
-    labels = method.relabel(volume, NO_IMAGES)
+    labels = method.relabel(seen(volume), NO_IMAGES)
     assert (labels.low, labels.high) == pytest.approx((0.55, 0.8))
     assert (labels.probabilities == 204).all()
     assert method.mask_settings["snap"]
     unmoved = build("mitoda", rounds="4", snap="no")
     darkest_at(0.6)
-    assert (unmoved.relabel(volume, NO_IMAGES).probabilities == 170).all()
+    assert (unmoved.relabel(seen(volume), NO_IMAGES).probabilities == 170).all()
     assert not unmoved.mask_settings["snap"]
 
 
 def test_where_the_images_do_not_tell_the_level_is_a_fixed_one():
     """0.6, and background below 0.35, unless set otherwise."""
     nothing = coarse(np.zeros((2, 40, 40), np.uint8))
-    labels = build("mitoda").relabel(nothing, NO_IMAGES)
+    labels = build("mitoda").relabel(seen(nothing), NO_IMAGES)
     assert (labels.low, labels.high) == pytest.approx((0.35, 0.6))
-    assert build("mitoda", level="0.7").relabel(nothing, NO_IMAGES).high == pytest.approx(0.7)
+    assert build("mitoda", level="0.7").relabel(seen(nothing), NO_IMAGES).high == pytest.approx(0.7)
 
 
 def test_small_components_are_taught_as_background(darkest_at):
@@ -143,7 +149,7 @@ def test_small_components_are_taught_as_background(darkest_at):
     probabilities[1, 5, 5] = 255  # 2000 nm³
     probabilities[:, 10:25, 10:25] = 255  # 1.35e6 nm³, of a stack of 15 nm
     darkest_at(0.6)
-    labels = build("mitoda", snap="no").relabel(coarse(probabilities), NO_IMAGES)
+    labels = build("mitoda", snap="no").relabel(seen(coarse(probabilities)), NO_IMAGES)
     assert labels.probabilities[1, 5, 5] == 0
     assert (labels.probabilities[:, 10:25, 10:25] == 255).all()
 

@@ -1,25 +1,47 @@
 """What is particular to UALR: dropout, rectification, stages."""
 
 import copy
-import math
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mitoda.methods.losses import IGNORE
+from mitoda.data.pairs import IGNORE, UnlabelledBatch
+from mitoda.data.probability_volume import CoarseVolume
+from mitoda.methods import SelfLabelling, Teacher
 from mitoda.methods.ualr import (
-    BINS,
-    LABEL_STAGE,
-    TARGET_STAGE,
-    deviation_histogram,
-    percentile_thresholds,
+    BACKGROUND,
+    MITOCHONDRION,
+    SOURCE_WARM_UP,
+    TARGET_WARM_UP,
+    UNSURE,
     rectified_labels,
     spatial_dropout,
     stage_rate,
 )
+from mitoda.volumes import ArrayVolume
 from tests.methods.method_helpers import batches, build
+
+NO_IMAGES = ArrayVolume(np.zeros((1, 64, 64), np.uint8))
+
+
+def labelled(seed: int = 0) -> UnlabelledBatch:
+    """Target patches with pseudo labels, of which some are ignored."""
+    images = batches(seed)[1].images
+    return UnlabelledBatch(images, torch.arange(32 * 32 * 2).reshape(1, 2, 32, 32) % 2)
+
+
+def teacher_of(method: nn.Module, images: Tensor) -> Teacher:
+    """Predicts both sections of a pair on the output grid."""
+
+    def predict() -> CoarseVolume:
+        with torch.no_grad():
+            output = method.network(images, residual=False)
+        both = torch.cat([output.first, output.second]).softmax(1)[:, 1]
+        return CoarseVolume((both * 255).round().byte().numpy(), 3, (2.0, 2.0), (50.0, 10.0, 10.0))
+
+    return Teacher(method.network, predict)
 
 
 def test_dropout_drops_whole_channels_after_each_of_four_poolings():
@@ -41,66 +63,56 @@ def test_dropout_drops_whole_channels_after_each_of_four_poolings():
 
 
 def test_rectified_pixels_of_a_hand_made_case():
-    """Labels are mean ≥ 0.5; each class has its own threshold, and a pixel at it is masked."""
-    mean = torch.tensor([0.1, 0.2, 0.49, 0.5, 0.8, 0.9])
-    deviation = torch.tensor([0.05, 0.10, 0.20, 0.30, 0.25, 0.05])
-    thresholds = torch.tensor([0.20, 0.30])
-    assert rectified_labels(mean, deviation, thresholds).tolist() == [0, 0, IGNORE, IGNORE, 1, 1]
+    """Labels are mean ≥ 0.5; of each class the pixels from its own percentile on are unsure."""
+    mean = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.8, 0.9])
+    deviation = np.array([0.1, 0.2, 0.3, 0.4, 0.9, 0.5, 0.1])
+    sure, wrong = [BACKGROUND, MITOCHONDRION], UNSURE
+    assert rectified_labels(mean, deviation, 50.0).tolist() == [sure[0]] * 2 + [wrong] * 4 + [sure[1]]
+    assert rectified_labels(mean, deviation, 100.0).tolist() == [sure[0]] * 3 + [wrong] * 2 + [sure[1]] * 2
 
 
-def test_thresholds_are_each_classes_percentile():
-    """From the histograms they agree with numpy on all values to the width of a bin; a class never seen keeps all."""
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.rand(20_000, generator=generator)
-    deviation = torch.rand(20_000, generator=generator) ** 2 / 2 * (0.5 + mean / 2)
-    half = [
-        deviation_histogram(mean[part], deviation[part]) for part in (slice(0, 7_000), slice(7_000, None))
-    ]
-    histogram = half[0] + half[1]
-    assert int(histogram.sum()) == 20_000
-    for percentile in (80.0, 95.0, 100.0):
-        found = percentile_thresholds(histogram, percentile)
-        for label, threshold in enumerate(found.tolist()):
-            expected = np.percentile(deviation[(mean >= 0.5) == bool(label)].numpy(), percentile)
-            assert expected <= threshold + 1e-6
-            assert threshold == pytest.approx(expected, abs=1.5 * 0.5 / BINS)
-    histogram[1] = 0
-    assert percentile_thresholds(histogram, 95.0)[1] == math.inf
-    labels = rectified_labels(mean, deviation, percentile_thresholds(half[0] + half[1], 95.0))
-    assert float((labels == IGNORE).float().mean()) == pytest.approx(0.05, abs=0.003)
+def test_a_class_without_deviation_keeps_its_pixels():
+    """As without dropout; a class that is nowhere changes nothing."""
+    assert (rectified_labels(np.full(5, 0.7), np.zeros(5), 95.0) == MITOCHONDRION).all()
 
 
-def test_mean_and_deviation_are_those_of_the_passes():
-    """With dropout the passes differ; without it the deviation is 0 and the mean the plain prediction."""
+def test_about_the_percentile_of_each_class_is_kept():
+    """Of twenty thousand pixels."""
+    rng = np.random.default_rng(0)
+    mean, deviation = rng.random(20_000), rng.random(20_000) ** 2
+    labels = rectified_labels(mean, deviation, 95.0)
+    for members in (mean < 0.5, mean >= 0.5):
+        assert (labels[members] == UNSURE).mean() == pytest.approx(0.05, abs=0.002)
+
+
+def test_labels_are_those_of_the_passes():
+    """With dropout the passes differ and some pixels are unsure; without it all are labelled as predicted."""
+    assert isinstance(build("ualr"), SelfLabelling)
     images = batches()[1].images
-    method = build("ualr")
-    mean, deviation = method.predict_under_dropout(images)
-    assert mean.shape == deviation.shape == (1, 2, 32, 32)
-    assert 0 < float(deviation.max()) <= 0.5
     method = build("ualr", dropout="0")
-    mean, deviation = method.predict_under_dropout(images)
-    assert float(deviation.max()) < 1e-6
-    with torch.no_grad():
-        plain = method.predict(images, residual=False).first.softmax(1)[:, 1]
-    assert torch.allclose(mean[:, 0], plain, atol=1e-5)
+    labels = method.relabel(teacher_of(method, images), NO_IMAGES)
+    assert (labels.first_section, labels.cell) == (3, (2.0, 2.0))
+    predicted = teacher_of(method, images).predict().probabilities >= 128
+    assert np.array_equal(labels.probabilities == MITOCHONDRION, predicted)
+    assert not (labels.probabilities == UNSURE).any()
+    method = build("ualr", percentile="80")
+    torch.manual_seed(0)
+    unsure = method.relabel(teacher_of(method, images), NO_IMAGES).probabilities == UNSURE
+    assert 0.1 < unsure.mean() < 0.3
 
 
 def test_the_three_stages():
-    """Source until two thirds; then the thresholds from `patches` patches; then a fresh network on the target alone."""
-    method = build("ualr", patches="2", passes="3")
+    """The source until two thirds; then the target is labelled once, and a fresh network learns it alone."""
+    method = build("ualr")
+    assert [method.round_of(p) for p in (0.0, 0.66, 0.67, 1.0)] == [0, 0, 1, 1]
+    assert method.wants(0.5) == (True, False)
+    assert method.wants(0.7) == (False, True)
     method.update(*batches(0), progress=0.6)
     trained = copy.deepcopy(method.network.state_dict())
-    source, target = batches(1)
+    with pytest.raises(ValueError, match="stage C needs the labels of stage B"):
+        method.update(None, batches(1)[1], progress=0.67)
 
-    for patch in range(2):  # one pair each
-        assert set(method.update(source, target, progress=0.67)) == {"deviation"}
-        assert int(method.stage) == (LABEL_STAGE if patch == 0 else TARGET_STAGE)
-    assert all(torch.equal(trained[key], tensor) for key, tensor in method.teacher.state_dict().items())
-    assert all(torch.equal(trained[key], tensor) for key, tensor in method.network.state_dict().items())
-    assert torch.isfinite(method.thresholds).any()
-    assert not method.network_is_fresh
-
-    assert set(method.update(source, target, progress=0.7)) == {"first", "second", "residual"}
+    assert set(method.update(None, labelled(1), progress=0.7)) == {"first", "second", "residual"}
     assert method.network_is_fresh
     assert float(method.target_began) == pytest.approx(0.7)
     weights = [key for key in trained if key.endswith("0.weight")]
@@ -109,41 +121,27 @@ def test_the_three_stages():
     steps = {float(state["step"]) for state in method.optimizers["network"].state.values()}
     assert steps == {1.0}
     method.network_is_fresh = False
-    method.update(source, target, progress=0.8)
+    method.update(None, labelled(1), progress=0.8)
     assert not method.network_is_fresh
-    assert all(torch.equal(trained[key], tensor) for key, tensor in method.teacher.state_dict().items())
 
 
-def test_the_last_stage_looks_at_no_source():
-    """In stage C the step is the same with any source, and labels in it."""
-    results = []
-    for seed in (1, 2):
-        method = build("ualr", patches="1", passes="2")
-        target = batches(0)[1]
-        for progress in (0.67, 0.7, 0.8):
-            torch.manual_seed(3)
-            method.update(batches(seed)[0], target, progress)
-        results.append(method.state_dict())
-    assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
-
-
-@pytest.mark.parametrize("done", [1, 2, 3])
+@pytest.mark.parametrize("done", [1, 2])
 def test_a_run_resumed_in_any_stage_goes_on_to_the_last_bit(done):
-    """Stage, thresholds, histograms and the frozen network are in the state."""
-    progress = [0.5, 0.67, 0.7, 0.8]
+    """When stage C began is in the state."""
+    progress = [0.5, 0.7, 0.8]
 
     def step(method, index):
         torch.manual_seed(index)
-        method.update(*batches(index), progress[index])
+        method.update(batches(index)[0], labelled(index), progress[index])
 
-    whole, broken, resumed = (build("ualr", seed=s, patches="1", passes="2") for s in (0, 0, 9))
-    for index in range(4):
+    whole, broken, resumed = (build("ualr", seed=s) for s in (0, 0, 9))
+    for index in range(3):
         step(whole, index)
     for index in range(done):
         step(broken, index)
     resumed.load_state_dict(copy.deepcopy(broken.state_dict()))
     resumed.optimizers["network"].load_state_dict(copy.deepcopy(broken.optimizers["network"].state_dict()))
-    for index in range(done, 4):
+    for index in range(done, 3):
         step(resumed, index)
     assert all(
         torch.equal(a, b)
@@ -152,41 +150,32 @@ def test_a_run_resumed_in_any_stage_goes_on_to_the_last_bit(done):
 
 
 def test_the_rates_of_both_stages():
-    """A: 0.1, up to 1 after a twentieth, down towards 0.1; C: from 1 to 0.1; the loop's rate where asked for."""
-    assert stage_rate(0, 0.0) == pytest.approx(0.1)
-    assert stage_rate(0, 0.025) == pytest.approx(0.1 + 0.9 / 4)
-    assert stage_rate(0, 0.05) == pytest.approx(1.0)
-    assert stage_rate(0, 1.0) == pytest.approx(0.1 + 0.9 * 0.05**2)
-    assert stage_rate(TARGET_STAGE, 0.0) == pytest.approx(1.0)
-    assert stage_rate(TARGET_STAGE, 1.0) == pytest.approx(0.1)
-    method = build("ualr", patches="1", passes="2")
-    assert method.schedule(2 / 3 * 0.025) == pytest.approx(0.325)
-    method.update(*batches(), progress=0.67)  # stage B
-    assert method.schedule(0.7) == pytest.approx(1.0)
-    method.update(*batches(), progress=0.7)
-    assert method.schedule(0.85) == pytest.approx(stage_rate(TARGET_STAGE, 0.5))
-    assert build("ualr", own_schedule="false").schedule(0.3) is None
-
-
-def test_only_the_domain_of_the_stage_is_read():
-    """The source in stage A; the target from the step on that predicts it."""
+    """Both rise from 0.1 to 1, in a twentieth of A and a tenth of C, and fall towards 0.1; or the loop's rate."""
+    for warm_up in (SOURCE_WARM_UP, TARGET_WARM_UP):
+        assert stage_rate(0.0, warm_up) == pytest.approx(0.1)
+        assert stage_rate(warm_up / 2, warm_up) == pytest.approx(0.1 + 0.9 / 4)
+        assert stage_rate(warm_up, warm_up) == pytest.approx(1.0)
+        assert stage_rate(1.0, warm_up) == pytest.approx(0.1 + 0.9 * warm_up**2)
     method = build("ualr")
-    assert tuple(method.wants(0.66)) == (True, False)
-    assert tuple(method.wants(0.67)) == (False, True)
-    method.update(None, batches()[1], progress=0.67)
-    assert tuple(method.wants(0.1)) == (False, True)
+    assert method.schedule(2 / 3 * 0.025) == pytest.approx(0.325)
+    assert method.schedule(0.7) == pytest.approx(0.1)
+    method.update(None, labelled(), progress=0.7)
+    assert method.schedule(0.85) == pytest.approx(stage_rate(0.5, TARGET_WARM_UP))
+    assert build("ualr", own_schedule="false").schedule(0.3) is None
 
 
 def test_pseudo_labels_of_a_learnt_patch_teach_a_fresh_network():
     """Stage A learns a patch; stage C, shown only its image, comes to the same mask from a fresh network."""
-    method = build("ualr", patches="1", passes="4", dropout="0.1")
+    method = build("ualr", passes="4", dropout="0.1")
     source, _ = batches()
-    from mitoda.data.pairs import UnlabelledBatch
-
-    target = UnlabelledBatch(source.images)
     torch.manual_seed(0)
-    for step in range(120):
-        method.update(source, target, progress=step / 180 if step < 60 else 0.67 + 0.3 * (step - 60) / 60)
+    for step in range(60):
+        method.update(source, None, progress=step / 180)
+    found = method.relabel(teacher_of(method, source.images), NO_IMAGES).probabilities
+    labels = torch.from_numpy(found).long()[None] // MITOCHONDRION
+    labels[torch.from_numpy(found)[None] == UNSURE] = IGNORE
+    for step in range(60):
+        method.update(None, UnlabelledBatch(source.images, labels), progress=0.67 + 0.3 * step / 60)
     with torch.no_grad():
         mask = method.predict(source.images).first.argmax(1)
     truth = source.coverage[:, 0, ::2, ::2].long()
