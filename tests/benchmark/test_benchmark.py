@@ -248,7 +248,11 @@ def test_correlations_are_reported_for_each_score():
 
 def test_the_protocol_says_which_labels_and_which_checkpoint():
     """Labels, held-out half, length and choice of the checkpoint, backbone: all are in it."""
-    text = " ".join(protocol(TASKS["vnc3-lucchi-s2"], BenchSettings(("oracle", "isc"), seeds=(0, 1, 2))))
+    settings = BenchSettings(("oracle", "isc"), seeds=(0, 1, 2))
+    text = " ".join(protocol(TASKS["vnc3-lucchi-s2"], settings))
+    assert "no gain before 5,000" not in text
+    assert "1,200 steps" in " ".join(protocol(TASKS["vnc3-lucchi-s2"], settings, 1200))
+    assert protocol(TASKS["vnc3-lucchi-s2"], settings, 6000) == protocol(TASKS["vnc3-lucchi-s2"], settings)
     for claim in (
         "labels of the source, vnc3", "only the images of the target, lucchi:testing", "The oracle alone reads",
         "Scores are of lucchi:training, which no training reads", "after 30 minutes", "no label and no score chooses",
