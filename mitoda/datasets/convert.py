@@ -19,6 +19,7 @@ from mitoda.datasets.cache import IGNORE, MASK, VOLUME, Product
 from mitoda.datasets.schema import Dataset, FetchEvent, LabelRule, Sections
 from mitoda.errors import FileError, InputError, MitodaError
 from mitoda.volumes.folder import natural_key
+from mitoda.volumes.nifti import read_header
 from mitoda.volumes.tiff import DAMAGE, TiffVolume
 from mitoda.volumes.writer import SectionWriter
 
@@ -208,9 +209,6 @@ def _read_stack(path: Path) -> Iterator[np.ndarray]:
 @contextmanager
 def _open_nifti(path: Path, where: Sections) -> Iterator[tuple[Any, gzip.GzipFile]]:
     """Open a .nii.gz file, also inside a zip; yield its header, and the stream of what follows it."""
-    import nibabel
-
-    header_type: Any = nibabel.Nifti1Header
     with ExitStack() as stack:
         if path.suffix == ".zip":
             archive = stack.enter_context(zipfile.ZipFile(path))
@@ -219,11 +217,7 @@ def _open_nifti(path: Path, where: Sections) -> Iterator[tuple[Any, gzip.GzipFil
         else:
             stored = stack.enter_context(path.open("rb"))
         stream = stack.enter_context(gzip.open(stored))
-        try:
-            header = header_type.from_fileobj(stream)
-        except (nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError) as error:
-            raise FileError(f"{path} has no valid NIfTI header: {error}") from error
-        stream.seek(header.get_data_offset())
+        header = stack.enter_context(read_header(stream, path))
         yield header, stream
 
 

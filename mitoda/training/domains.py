@@ -15,6 +15,7 @@ from mitoda.models.weights import DEFAULT_WEIGHTS, ThinSections, WeightsInfo, fi
 from mitoda.synthetic.drawn import DrawnPairs, DrawnVolume, is_drawn, open_drawn
 from mitoda.training.settings import DEFAULT_SOURCE, Plan, TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
+from mitoda.volumes.address import split_pair
 
 FOR_ANY_STACK: dict[str, Any] = {
     "threshold": 0.4,
@@ -92,20 +93,16 @@ def _check_foreground(labels: Volume) -> None:
 
 
 def split_spec(spec: str) -> tuple[str, str]:
-    """Split IMAGES:LABELS into two paths; a drive letter's colon does not count.
+    """Split IMAGES:LABELS into two addresses; see `mitoda.volumes.address`.
 
     Examples
     --------
     >>> split_spec("stack.tif:mask.tif")
     ('stack.tif', 'mask.tif')
     """
-    places = [index for index, letter in enumerate(spec) if letter == ":"]
-    for index in places:
-        if Path(spec[:index]).exists() and Path(spec[index + 1 :]).exists():
-            return spec[:index], spec[index + 1 :]
-    places = [index for index in places if index != 1]
-    if places:
-        return spec[: places[0]], spec[places[0] + 1 :]
+    pair = split_pair(spec)
+    if pair is not None:
+        return pair
     raise InputError(
         f"'{spec}' has no labels; give IMAGES:LABELS (two paths with a colon between), or one of the data sets "
         f"{', '.join(DATASETS)}"

@@ -26,6 +26,8 @@ SIGNATURES = {
     "JPEG": (b"\xff\xd8\xff",),
     "ZIP": (b"PK\x03\x04",),
     "GZIP": (b"\x1f\x8b",),
+    "HDF5": (b"\x89HDF\r\n\x1a\n",),
+    "NRRD": (b"NRRD000",),
 }
 SUFFIXES = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), "TIFF"),
@@ -84,7 +86,8 @@ def check_signature(path: Path, kind: str, name: str | None = None) -> None:
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     if not start.startswith(SIGNATURES[kind]):
-        raise FileError(f"{name or path} is not a {kind} file: {_what_it_looks_like(start)}")
+        article = "an" if kind[0] in "HN" else "a"
+        raise FileError(f"{name or path} is not {article} {kind} file: {_what_it_looks_like(start)}")
 
 
 def _what_it_looks_like(start: bytes) -> str:

@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from mitoda.errors import FileError, InputError
+from mitoda.volumes.address import HDF5_SUFFIXES, split_key
 from mitoda.volumes.axes import array_axes, lay_out, reorder
+from mitoda.volumes.chunked import ChunkedVolume
 from mitoda.volumes.files import SUFFIXES, check_claim
 from mitoda.volumes.folder import FolderVolume, ImageVolume
+from mitoda.volumes.hdf5 import open_hdf5
+from mitoda.volumes.mrc import MRC_SUFFIXES, open_mrc
+from mitoda.volumes.nifti import NIFTI_SUFFIXES, open_nifti
+from mitoda.volumes.nrrd import NRRD_SUFFIXES, open_nrrd
+from mitoda.volumes.omezarr import is_zarr, open_zarr
 from mitoda.volumes.tiff import TiffVolume
 from mitoda.volumes.volume import ArrayVolume, Volume
 from mitoda.volumes.voxel_size import check_voxel_size
@@ -23,24 +30,32 @@ def open_volume(
     voxel_size: Sequence[float] | None = None,
     axes: str | None = None,
     invert: bool = False,
+    scale: int | None = None,
+    pixel: tuple[float, float] | None = None,
 ) -> Volume:
     """Open a stack of grey values; each section is read when needed.
 
     Parameters
     ----------
     source : path or ndarray
-        A TIFF file, a folder with one PNG, JPEG or TIFF file per section, a single PNG or JPEG, or an array, of
-        any boolean, integer or floating type; see `GreyVolume` for the type of the volume. 1-bit files are read
-        as 0 and 255, boolean arrays as 0 and 1. Colour files are accepted if all their channels are equal.
+        A TIFF, HDF5, MRC, NIfTI or NRRD file, a Zarr folder, a folder with one PNG, JPEG or TIFF file per section, a
+        single PNG or JPEG, or an array, of any boolean, integer or floating type; see `GreyVolume` for the type of
+        the volume. `stack.h5:/volumes/raw` names a dataset of an HDF5 file. 1-bit files are read as 0 and 255, boolean
+        arrays as 0 and 1. Colour files are accepted if all their channels are equal.
     voxel_size : (float, float, float), optional
-        Nanometres, (section, row, column). By default that of the ImageJ or OME metadata if they state all three
-        lengths, else None. Plain resolution tags are not used.
+        Nanometres, (section, row, column). By default that of the file's metadata if they state all three lengths,
+        else None. Plain resolution tags of TIFF are not used.
     axes : str, optional
         Stored axes, outermost first ("ZYX", "YXZ", "XYZ", …), instead of those the file states. Axes of length 1
         may be left out.
     invert : bool
         Invert the contrast: 255 − v, 65535 − v or −v. A TIFF with the photometric "white is zero" is already
         inverted, so that dark is small in every file.
+    scale : int, optional
+        Resolution level of an OME-Zarr image; 0 is the finest.
+    pixel : (float, float), optional
+        Wanted pixel (row, column) in nanometres: without `scale`, the level of an OME-Zarr image nearest to it is
+        read, else level 0. The remark of the volume says which.
 
     Returns
     -------
@@ -53,7 +68,7 @@ def open_volume(
     InputError
         If the type, the axes or the voxel size are not supported.
     """
-    volume, white_is_zero = _open_stored(source, axes)
+    volume, white_is_zero = _open_stored(source, axes, scale=scale, pixel=pixel)
     if voxel_size is not None:
         volume.voxel_size = check_voxel_size(voxel_size)
     grey = GreyVolume(volume, invert != white_is_zero)
@@ -119,13 +134,19 @@ def as_volume(source: Volume | Source, opener: Callable[[Source], Volume] = open
 
 
 def _open_stored(
-    source: Source, axes: str | None, *, lossless: bool = False, gaps: bool = False
+    source: Source,
+    axes: str | None,
+    *,
+    lossless: bool = False,
+    gaps: bool = False,
+    scale: int | None = None,
+    pixel: tuple[float, float] | None = None,
 ) -> tuple[Volume, bool]:
     """Return the volume in the order (section, row, column), and whether white is zero."""
     if isinstance(source, np.ndarray):
         volume, white_is_zero = _from_array(source, axes), False
     else:
-        stored = _open_path(Path(source), axes, gaps)
+        stored = _open_path(source, axes, gaps, scale, pixel)
         if lossless and stored.lossy:
             raise InputError(
                 f"{stored.name} is JPEG-compressed, which leaves grey values around a mask; "
@@ -135,7 +156,7 @@ def _open_stored(
             section = stored.shape[1] * stored.shape[2] * stored.dtype.itemsize
             check_claim(stored.name, section * stored.shape[0], section, stored.file_size)
         letters = stored.letters
-        if axes is not None and not isinstance(stored, TiffVolume):
+        if axes is not None and not isinstance(stored, TiffVolume | ChunkedVolume):
             _, letters = lay_out(stored.name, stored.shape, letters, axes)
         volume, white_is_zero = reorder(stored, letters), stored.white_is_zero
     if volume.dtype.kind not in "buif":
@@ -143,19 +164,46 @@ def _open_stored(
     return volume, white_is_zero
 
 
-def _open_path(path: Path, axes: str | None, gaps: bool) -> TiffVolume | ImageVolume | FolderVolume:
+def _open_path(
+    source: str | Path, axes: str | None, gaps: bool, scale: int | None, pixel: tuple[float, float] | None
+) -> TiffVolume | ImageVolume | FolderVolume | ChunkedVolume:
+    path, key = split_key(source)
+    name = path.name.lower()
+    if path.is_dir() and (is_zarr(path) or name.endswith(".zarr")):
+        return open_zarr(path, axes, scale, pixel)
+    if scale is not None:
+        raise InputError(
+            f"{path} is not an OME-Zarr image, so it has no resolution levels; leave --scale out"
+        )
     if path.is_dir():
         return FolderVolume(path, gaps=gaps)
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is not None:
         return TiffVolume(path, axes) if kind == "TIFF" else ImageVolume(path)
     if not path.exists():
-        raise FileError(f"{path} does not exist; check the path")
+        raise FileError(_not_there(path))
+    if name.endswith(HDF5_SUFFIXES):
+        return open_hdf5(path, key, axes)
+    for suffixes, open_format in (
+        (MRC_SUFFIXES, open_mrc),
+        (NIFTI_SUFFIXES, open_nifti),
+        (NRRD_SUFFIXES, open_nrrd),
+    ):
+        if name.endswith(suffixes):
+            return open_format(path, axes)
     extension = f"the extension {path.suffix!r}" if path.suffix else "no extension"
     raise FileError(
-        f"{path} has {extension}; mitoda reads TIFF, PNG and JPEG files and folders of them, so convert it "
-        "(in Fiji: File > Save As > Tiff)"
+        f"{path} has {extension}; mitoda reads TIFF, PNG and JPEG files and folders of them, HDF5, Zarr, MRC, NIfTI "
+        "and NRRD, so convert it (in Fiji: File > Save As > Tiff)"
     )
+
+
+def _not_there(path: Path) -> str:
+    above = next((one for one in path.parents if is_zarr(one)), None)
+    if above is None:
+        return f"{path} does not exist; check the path"
+    found = sorted(one.name for one in above.iterdir() if is_zarr(one))
+    return f"{path} does not exist; {above} holds {', '.join(found[:12]) or 'no groups or arrays'}"
 
 
 def _from_array(array: np.ndarray, axes: str | None) -> Volume:

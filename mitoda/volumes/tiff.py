@@ -23,7 +23,7 @@ from mitoda.errors import FileError, InputError, MitodaError
 from mitoda.volumes import voxel_size as calibration
 from mitoda.volumes.axes import lay_out
 from mitoda.volumes.files import check_claim, check_signature
-from mitoda.volumes.volume import EVERYTHING, Lengths, check_section
+from mitoda.volumes.volume import EVERYTHING, Lengths, check_section, span
 
 DAMAGE = (
     ValueError,
@@ -185,8 +185,8 @@ class TiffVolume:
             If the section is damaged, with its number.
         """
         check_section(self, section)
-        first, last, row_rest = _span(rows, self.shape[1])
-        left, right, column_rest = _span(columns, self.shape[2])
+        first, last, row_rest = span(rows, self.shape[1])
+        left, right, column_rest = span(columns, self.shape[2])
         try:
             if self._offsets:
                 values = self._read_rows(self._offsets[section], first, last)[:, left:right]
@@ -329,11 +329,3 @@ def _is_plain(page: Page, keyframe: tifffile.TiffPage) -> bool:
 def _segments(page: Page) -> list[tuple[int, int]]:
     """Offset and number of bytes of each strip or tile."""
     return list(zip(page.dataoffsets, page.databytecounts, strict=True))
-
-
-def _span(wanted: slice, length: int) -> tuple[int, int, slice]:
-    """Split a slice into the run that covers it, [first, last), and what is left to do within the run."""
-    first, last, step = wanted.indices(length)
-    if step < 0:
-        return 0, length, wanted
-    return first, max(first, last), slice(None, None, step)

@@ -80,6 +80,31 @@ def stated_lengths(volume: Volume) -> Lengths:
     return stated
 
 
+def origin_of(volume: Volume) -> VoxelSize:
+    """Return the position of the first voxel in nanometres, (section, row, column), as an OME-Zarr states it."""
+    origin: VoxelSize = getattr(volume, "origin", (0.0, 0.0, 0.0))
+    return origin
+
+
+def remark_of(volume: Volume) -> str:
+    """Return what a person should know of how the file is read, such as the resolution level; usually empty."""
+    return str(getattr(volume, "remark", ""))
+
+
+def span(wanted: slice, length: int) -> tuple[int, int, slice]:
+    """Split a slice into the run that covers it, [first, last), and what is left to do within the run.
+
+    Examples
+    --------
+    >>> span(slice(2, 30, 3), 40)
+    (2, 30, slice(None, None, 3))
+    """
+    first, last, step = wanted.indices(length)
+    if step < 0:
+        return 0, length, wanted
+    return first, max(first, last), slice(None, None, step)
+
+
 def check_section(volume: Volume, section: int) -> None:
     """Raise IndexError unless the volume has this section."""
     if not 0 <= section < volume.shape[0]:

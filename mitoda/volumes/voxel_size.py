@@ -1,9 +1,10 @@
-"""Voxel sizes: given by a person, or read from the metadata of TIFF files.
+"""Voxel sizes: given by a person, or read from the metadata of files.
 
 A file states edge lengths, not always all three, in
 
 - ImageJ's `unit` with `spacing` and the X and Y resolution tags (voxels per unit); `yunit` and `zunit` may differ;
 - OME's PhysicalSizeX, Y and Z, each with its own unit, micrometres by default;
+- the attributes `resolution`, `voxel_size` or `element_size_um` of HDF5 and Zarr, section first;
 - the tags of microscopes that tifffile parses: Thermo Fisher (FEI), Zeiss, TVIPS and Olympus SIS; pixel sizes only.
 
 Plain resolution tags do not count: they say nothing about sections and usually hold the 72 dpi of a screen. ImageJ
@@ -19,7 +20,7 @@ from mitoda.volumes.volume import Lengths, VoxelSize
 
 NANOMETRES = {
     **dict.fromkeys(("å", "a", "angstrom"), 0.1),
-    "pm": 1e-3,
+    **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),
     **dict.fromkeys(("um", "µm", "micron", "micrometer", "micrometre"), 1e3),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
@@ -65,7 +66,7 @@ def check_lengths(lengths: Sequence[float | None]) -> Lengths:
         section, row, column = (None if length is None else float(length) for length in lengths)
     except (TypeError, ValueError):
         raise _not_three(lengths) from None
-    if _plausible(section, row, column) != (section, row, column):
+    if plausible(section, row, column) != (section, row, column):
         raise _not_three(lengths)
     return section, row, column
 
@@ -109,7 +110,7 @@ def from_imagej(
     section, row, column = units
     if spacing is None and column is not None and column >= NANOMETRES["cm"]:  # the 72 dpi of a screen
         return None, None, None
-    return _plausible(
+    return plausible(
         # ImageJ counts z downwards in some files, with a negative spacing
         None if section is None or isinstance(spacing, bool | str | None) else abs(spacing) * section,
         None if row is None or 0 in y_resolution else y_resolution[1] / y_resolution[0] * row,
@@ -133,7 +134,7 @@ def from_ome(xml: str, image: int = 0) -> Lengths:
     if image >= len(pixels):
         return None, None, None
     section, row, column = (_ome_length(pixels[image].attrib, axis) for axis in "ZYX")
-    return _plausible(section, row, column)
+    return plausible(section, row, column)
 
 
 def _ome_length(attributes: Mapping[str, str], axis: str) -> float | None:
@@ -159,23 +160,56 @@ def from_microscope(
     scan = fei.get("Scan", {})
     pixel: Sequence[Any] = zeiss.get("ap_image_pixel_size") or zeiss.get("ap_pixel_size") or ()
     if len(pixel) == 3 and (unit := unit_in_nanometres(str(pixel[2]))) is not None:
-        return _plausible(None, *[_number(pixel[1], unit)] * 2)
+        return plausible(None, *[_number(pixel[1], unit)] * 2)
     for row, column, unit in (
         (scan.get("PixelHeight"), scan.get("PixelWidth"), 1e9),
         (tvips.get("PixelSizeY"), tvips.get("PixelSizeX"), 1.0),
         (sis.get("pixelsizey"), sis.get("pixelsizex"), 1e9),
     ):
-        found = _plausible(None, _number(row, unit), _number(column, unit))
+        found = plausible(None, _number(row, unit), _number(column, unit))
         if found != (None, None, None):
             return found
     return None, None, None
+
+
+def from_attributes(attributes: Mapping[str, Any]) -> list[float] | None:
+    """Return the edge lengths in the attributes of an HDF5 or Zarr array, in nanometres and in the order stored.
+
+    `element_size_um` (Fiji, ilastik, PlantSeg) is in micrometres. `resolution` (CREMI) and `voxel_size` (funlib) are
+    in nanometres, unless `units` or `unit` names another unit of length; where it names none, the lengths are unknown.
+    """
+    named = attributes.get("units", attributes.get("unit", "nm"))
+    for name in ("element_size_um", "resolution", "voxel_size"):
+        try:
+            values = [float(value) for value in attributes[name]]
+            if name == "element_size_um":
+                units = ["um"] * len(values)
+            else:
+                units = (
+                    [_text(named)] * len(values)
+                    if isinstance(named, str | bytes)
+                    else list(map(_text, named))
+                )
+            scales = [unit_in_nanometres(unit) for unit in units]
+            lengths = [
+                value * scale for value, scale in zip(values, scales, strict=True) if scale is not None
+            ]
+        except (KeyError, TypeError, ValueError):
+            continue
+        if len(lengths) == len(values) and all(SHORTEST <= length <= LONGEST for length in lengths):
+            return lengths
+    return None
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _number(value: object, unit: float) -> float | None:
     return float(value) * unit if isinstance(value, int | float) else None
 
 
-def _plausible(section: float | None, row: float | None, column: float | None) -> Lengths:
+def plausible(section: float | None, row: float | None, column: float | None) -> Lengths:
     """Drop lengths that no microscope has."""
     first, second, third = (
         length if length is not None and SHORTEST <= length <= LONGEST else None

@@ -6,7 +6,7 @@ from collections import OrderedDict
 import numpy as np
 
 from mitoda.errors import InputError
-from mitoda.volumes.volume import EVERYTHING, Volume, stated_lengths
+from mitoda.volumes.volume import EVERYTHING, Volume, origin_of, remark_of, stated_lengths
 
 
 class WrappedVolume:
@@ -19,6 +19,8 @@ class WrappedVolume:
         self.dtype = volume.dtype if dtype is None else dtype
         self.voxel_size = volume.voxel_size
         self.stated = stated_lengths(volume)
+        self.origin = origin_of(volume)
+        self.remark = remark_of(volume)
 
 
 def grey_type(dtype: np.dtype) -> np.dtype:
