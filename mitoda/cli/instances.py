@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mitoda.cli.display import counting, say
-from mitoda.cli.options import AxesOption, OverwriteOption, VoxelSizeOption
+from mitoda.cli.options import AxesOption, OmeZarrOption, OverwriteOption, VoxelSizeOption
 
 NoSplitOption = Annotated[
     bool, typer.Option("--no-split", help="Number connected components; do not split what touches.")
@@ -21,8 +21,10 @@ MinNeckOption = Annotated[
 
 
 def instances(
-    mask: Annotated[str, typer.Argument(help="Mask, non-zero is mitochondrion: a TIFF, image or folder.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Labels to write (.tif).")],
+    mask: Annotated[str, typer.Argument(help="Mask, non-zero is mitochondrion: a file, Zarr or folder.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Labels to write: .tif, .zarr, .h5 or .mrc.")
+    ],
     probability: Annotated[
         Path | None, typer.Option(help="Probability map of the mask: necks are thinner where it is low.")
     ] = None,
@@ -31,6 +33,7 @@ def instances(
     min_size: Annotated[int, typer.Option(help="Leave out mitochondria of fewer voxels.")] = 0,
     voxel_size: VoxelSizeOption = None,
     axes: AxesOption = None,
+    ome_zarr: OmeZarrOption = "0.5",
     overwrite: OverwriteOption = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print warnings only.")] = False,
 ) -> None:
@@ -39,7 +42,9 @@ def instances(
     from mitoda.postprocessing.instances import check_labels_path, write_instances
     from mitoda.postprocessing.instances import instances as number
     from mitoda.volumes import open_labels, open_values
+    from mitoda.volumes.zarr_pages import checked_version
 
+    version = checked_version(ome_zarr)
     inputs = [Path(mask), *([probability] if probability else [])]
     check_labels_path(output, inputs, overwrite)
     found = number(
@@ -50,7 +55,7 @@ def instances(
         min_size=min_size,
         progress=counting("sections", quiet),
     )
-    write_instances(output, found, overwrite=overwrite)
+    write_instances(output, found, overwrite=overwrite, zarr_version=version)
     if not quiet:
         say(instances_summary(output, found.count, found.components))
 

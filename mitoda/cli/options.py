@@ -57,6 +57,18 @@ LabelSectionOption = Annotated[
         help="Number of the painted section, if --labels is a single section.", rich_help_panel=VOLUMES
     ),
 ]
+OmeZarrOption = Annotated[
+    str,
+    typer.Option("--ome-zarr", metavar="VERSION", help="OME-Zarr version of .zarr outputs: 0.5 or 0.4."),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=COMPUTING)]
+ScaleOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Resolution level of an OME-Zarr image; 0 is the finest.",
+        rich_help_panel=VOLUMES,
+    ),
+]
 VoxelSizeOption = Annotated[Lengths | None, voxel_size_option(help="Nanometres; overrides the metadata.")]

@@ -16,7 +16,9 @@ from mitoda.cli.options import (
     DestOption,
     DeviceOption,
     Lengths,
+    OmeZarrOption,
     PrecisionOption,
+    ScaleOption,
     voxel_size_option,
 )
 from mitoda.cli.show import open_input
@@ -46,14 +48,16 @@ InputsArgument = Annotated[
         metavar="INPUT...", help="TIFFs, folders of sections, images, patterns, or fetched data sets."
     ),
 ]
-OutputOption = Annotated[Path | None, option(FILES, "-o", "--output", help="Mask to write (.tif).")]
+OutputOption = Annotated[
+    Path | None, option(FILES, "-o", "--output", help="Mask to write: .tif, .zarr, .h5 or .mrc.")
+]
 OutputFolderOption = Annotated[
     Path | None,
     option(FILES, help="Folder for the masks of several stacks, each named after its stack."),
 ]
 ProbabilityOption = Annotated[
     Path | None,
-    option(FILES, help="Also write the probability map (.tif, uint8, × 255); a folder with --output-folder."),
+    option(FILES, help="Also write the probability map (uint8, × 255); a folder with --output-folder."),
 ]
 ReportOption = Annotated[
     Path | None,
@@ -63,7 +67,7 @@ InstancesOption = Annotated[
     Path | None,
     option(
         FILES,
-        help="Also write labels, one number for each mitochondrion (.tif); a folder with --output-folder.",
+        help="Also write labels, one number for each mitochondrion; a folder with --output-folder.",
     ),
 ]
 NoSplitOption = Annotated[
@@ -137,10 +141,12 @@ def segment(
     no_split: NoSplitOption = False,
     report: ReportOption = None,
     mask_value: MaskValueOption = SegmentSettings.mask_value,
+    ome_zarr: OmeZarrOption = SegmentSettings.ome_zarr,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
     voxel_size: VoxelSizeOption = None,
     axes: AxesOption = None,
+    scale: ScaleOption = None,
     invert: InvertOption = False,
     threshold: ThresholdOption = None,
     min_size: MinSizeOption = None,
@@ -159,13 +165,17 @@ def segment(
 ) -> None:
     """Write the masks of the mitochondria in one or more stacks."""
     from mitoda.models.model import load_model
-    from mitoda.models.weights import find_weights
+    from mitoda.models.weights import find_weights, read_info
     from mitoda.plotting.html import check_page_path
+    from mitoda.volumes.address import file_of
+    from mitoda.volumes.files import is_zarr
+    from mitoda.volumes.volume import remark_of
 
     make = partial(
         SegmentSettings,
         split=not no_split,
         mask_value=mask_value,
+        ome_zarr=ome_zarr,
         overwrite=overwrite,
         resume=resume,
         threshold=threshold,
@@ -188,17 +198,27 @@ def segment(
         load()  # weights that cannot be read fail once, not for every stack
 
     def work(job: Job) -> str:
-        stack = open_input(job.source, voxel_size, axes, invert, dest)
+        pixel = None
+        if voxel_size is None and is_zarr(file_of(job.source)):
+            pixel = read_info(find_weights(weights)).pixel
+        stack = open_input(job.source, voxel_size, axes, invert, dest, scale, pixel)
+        if (remark := remark_of(stack)) and not quiet:
+            say(remark)
         sources = [Path(stack.name), find_weights(weights)]
         settings[job].check_paths(sources)
         if job.report is not None:
             check_page_path(job.report, sources, overwrite or resume)
-        say_how_to_continue(
-            lambda: f"what is done is kept beside {job.output}; continue with the same command and --resume"
-        )
+        say_how_to_continue(lambda: how_to_continue(job.output))
         return _segment(stack, load(), settings[job], job.report, quiet)
 
     run_jobs(jobs, work)
+
+
+def how_to_continue(output: Path) -> str:
+    """What an interrupted run leaves, and how to go on."""
+    if output.suffix.lower() in (".tif", ".tiff"):
+        return f"what is done is kept beside {output}; continue with the same command and --resume"
+    return f"{output} is not written: only TIFF can be continued, so start again"
 
 
 def _segment(

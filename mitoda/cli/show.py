@@ -5,19 +5,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import stdout
-from mitoda.cli.options import AxesOption, DestOption
+from mitoda.cli.options import AxesOption, DestOption, ScaleOption
 
 if TYPE_CHECKING:
     from mitoda.volumes import Volume, VoxelSize
 
 InputArgument = Annotated[
-    str, typer.Argument(metavar="INPUT", help="TIFF, folder of sections, image, or a fetched data set.")
+    str,
+    typer.Argument(
+        metavar="INPUT", help="File, Zarr or folder of sections; stack.h5:/key; or a fetched data set."
+    ),
 ]
 
 
 def inspect(
     volume: InputArgument,
     axes: AxesOption = None,
+    scale: ScaleOption = None,
     dest: DestOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -25,8 +29,12 @@ def inspect(
     import json
 
     from mitoda.inference.checks import inspect_volume
+    from mitoda.volumes.volume import remark_of
 
-    found = inspect_volume(open_input(volume, None, axes, False, dest))
+    stack = open_input(volume, None, axes, False, dest, scale)
+    found = inspect_volume(stack)
+    if remark := remark_of(stack):
+        found = {**found, "remark": remark}
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -35,16 +43,22 @@ def inspect(
 
 
 def open_input(
-    volume: str, voxel_size: "VoxelSize | None", axes: str | None, invert: bool, dest: str | None
+    volume: str,
+    voxel_size: "VoxelSize | None",
+    axes: str | None,
+    invert: bool,
+    dest: str | None,
+    scale: int | None = None,
+    pixel: tuple[float, float] | None = None,
 ) -> "Volume":
-    """Open a stack by path, or by the name of a fetched data set."""
+    """Open a stack by path, or by the name of a fetched data set; see `open_volume`."""
     from mitoda.datasets import is_dataset_spec, resolve
     from mitoda.volumes import open_volume
 
     if is_dataset_spec(volume):
         split = resolve(volume, dest)
         return open_volume(split.volume, voxel_size=voxel_size or split.voxel_size, axes=axes, invert=invert)
-    return open_volume(volume, voxel_size=voxel_size, axes=axes, invert=invert)
+    return open_volume(volume, voxel_size=voxel_size, axes=axes, invert=invert, scale=scale, pixel=pixel)
 
 
 def weights(

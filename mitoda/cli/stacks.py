@@ -9,6 +9,7 @@ import typer
 
 from mitoda.cli.display import explain, say, stdout, warn
 from mitoda.errors import FileError, InputError
+from mitoda.volumes.address import split_key
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,24 @@ def plan_jobs(
 
 
 def _expand(text: str) -> list[str]:
-    if Path(text).exists() or not glob.has_magic(text):
+    pattern, key = split_key(text)
+    if pattern.exists() or not glob.has_magic(str(pattern)):
         return [text]
-    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - absolute patterns too
+    found = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - absolute patterns too
     if not found:
-        raise FileError(f"no file matches {text}; check the path")
-    return found
+        raise FileError(f"no file matches {pattern}; check the path")
+    return [f"{one}:{key}" if key else one for one in found]
 
 
 def _name(source: str) -> str:
-    """Name of a stack without folder and extension; of a fetched data set `lucchi-training`."""
-    path = Path(source)
-    return (path.name if path.is_dir() else path.stem).replace(":", "-")
+    """Name of a stack without folder and extension; `lucchi-training` of a data set, `stack-raw` of `stack.h5:/raw`."""
+    path, key = split_key(source)
+    name = path.name
+    for ending in (".ome.zarr", ".zarr", ".nii.gz"):
+        name = name.removesuffix(ending)
+    if name == path.name and not path.is_dir():
+        name = path.stem
+    return "-".join([name, *(part for part in key.split("/") if part)]).replace(":", "-")
 
 
 def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:

@@ -27,7 +27,7 @@ from mitoda.volumes import SectionWriter, Volume, open_labels, open_values, read
 from mitoda.volumes.files import partial_path
 from mitoda.volumes.lock import locked
 from mitoda.volumes.partial import check_partial, previous_path, remove_previous, was_written_by
-from mitoda.volumes.volume import Lengths, stated_lengths
+from mitoda.volumes.volume import Lengths, origin_of, stated_lengths
 
 NO_MEMBRANES = (
     "no dark membrane stands out around the mitochondria found, so their boundaries were not moved "
@@ -250,9 +250,7 @@ class _Job:
         # components are removed or, where boundaries are moved, the probabilities.
         self.first_pass, self.final_identity = self.output, self.identity
         if self.two_passes:
-            self.first_pass = self.output.with_name(
-                f"{self.output.stem}.unfiltered-{self.identity}{self.output.suffix}"
-            )
+            self.first_pass = self.output.with_name(f"{self.output.stem}.unfiltered-{self.identity}.tif")
             self.final_identity = fingerprint([self.identity, resolved.min_size])
         self.labels_identity = fingerprint([self.final_identity, settings.split, bool(maps)])
         self.files = [self.first_pass, *maps]
@@ -351,6 +349,8 @@ class _Job:
             self.calibration,
             overwrite=self.settings.overwrite,
             identity=identity,
+            origin=origin_of(self.volume),
+            zarr_version=self.settings.ome_zarr,
         )
 
     def _write(
@@ -411,6 +411,8 @@ class _Job:
             self.calibration,
             overwrite=self.settings.overwrite,
             identity=self.labels_identity,
+            origin=origin_of(self.volume),
+            zarr_version=self.settings.ome_zarr,
         )
         yield Numbered(output, found.count, found.components)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from mitoda.data.geometry import voxels_in
 from mitoda.errors import InputError, check_numbers
 from mitoda.volumes import VoxelSize
-from mitoda.volumes.files import check_output
+from mitoda.volumes.files import check_output, output_kind
+from mitoda.volumes.zarr_pages import checked_version
 
 if TYPE_CHECKING:  # this module is imported for its defaults, without torch
     from mitoda.models.weights import WeightsInfo
@@ -68,15 +69,17 @@ class SegmentSettings(MaskSettings):
     """Which files are written."""
 
     output: Path | str
-    """Mask, .tif."""
+    """Mask; the ending says the format: .tif, .zarr (OME-Zarr), .h5 or .mrc."""
     probability: Path | str | None = None
-    """Probability map, .tif, uint8, × 255; None writes none."""
+    """Probability map, uint8, × 255; None writes none."""
     instances: Path | str | None = None
-    """Labels, one number for each mitochondrion, .tif; None writes none."""
+    """Labels, one number for each mitochondrion; None writes none."""
     split: bool = True
     """Split touching mitochondria in the labels; False numbers connected components."""
     mask_value: int = 255
     """Value of foreground in the mask."""
+    ome_zarr: str = "0.5"
+    """Version of OME-Zarr for names that end in .zarr: 0.5, or 0.4 for programs that do not read Zarr 3."""
     overwrite: bool = False
     """Replace existing files."""
     resume: bool = False
@@ -85,6 +88,7 @@ class SegmentSettings(MaskSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_numbers(self, mask_value=(1, 255))
+        checked_version(self.ome_zarr)
         named = [os.path.realpath(path) for path in (*self.paths, self.instances) if path is not None]
         if len(set(named)) < len(named):
             raise InputError(f"mask, probability map and labels cannot both be written to {named[-1]}")
@@ -105,12 +109,14 @@ class SegmentSettings(MaskSettings):
         Raises
         ------
         InputError, FileError
-            If a name does not end in .tif or .tiff, or as `check_output` raises it.
+            If the ending of a name is unknown or cannot be resumed, or as `check_output` raises it.
         """
         inputs = list(inputs)
         for path in self.written:
-            if path.suffix.lower() not in (".tif", ".tiff"):
-                raise InputError(f"{path} must end in .tif or .tiff; mitoda writes TIFF")
+            if output_kind(path) != "TIFF" and self.resume:
+                raise InputError(
+                    f"{path} cannot be resumed: only TIFF can be continued; leave --resume out, or write .tif"
+                )
             if len(os.fsencode(path.name)) > LONGEST_NAME:
                 raise InputError(
                     f"the name {path.name[:20]}… is too long; give one of at most {LONGEST_NAME} bytes"

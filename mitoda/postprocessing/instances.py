@@ -21,9 +21,9 @@ from mitoda.postprocessing.cells import Grid, layers
 from mitoda.postprocessing.components import NEIGHBOURS, DisjointSets
 from mitoda.postprocessing.spool import Spool
 from mitoda.volumes import Volume, VoxelSize, open_labels, write_sections
-from mitoda.volumes.files import check_output
+from mitoda.volumes.files import check_output, output_kind
 from mitoda.volumes.opening import Source, as_volume
-from mitoda.volumes.volume import check_same_shape
+from mitoda.volumes.volume import check_same_shape, origin_of
 from mitoda.volumes.voxel_size import check_voxel_size
 
 BACK = ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -44,7 +44,11 @@ class Instances:
         uint16, or uint32 of more than 65,535 mitochondria.
     voxel_size : (float, float, float) or None
         Nanometres.
+    origin : (float, float, float)
+        Position of the first voxel in nanometres, that of the mask.
     """
+
+    origin: VoxelSize = (0.0, 0.0, 0.0)
 
     def __init__(
         self,
@@ -146,7 +150,9 @@ def instances(
     order: Iterable[int] = range(volume.shape[0])
     for section in progress(order, total=volume.shape[0]) if progress else order:
         numbering.add(volume.read(section) != 0, section)
-    return numbering.finish(volume.shape, size, min_size)
+    found = numbering.finish(volume.shape, size, min_size)
+    found.origin = origin_of(volume)
+    return found
 
 
 def check_labels_path(path: Path, inputs: Iterable[Path], overwrite: bool = False) -> None:
@@ -155,16 +161,26 @@ def check_labels_path(path: Path, inputs: Iterable[Path], overwrite: bool = Fals
     Raises
     ------
     InputError, FileError
-        If its name does not end in .tif or .tiff, or as `check_output` raises it.
+        If the ending of its name is unknown, or as `check_output` raises it.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise InputError(f"{path} must end in .tif or .tiff; mitoda writes TIFF")
+    output_kind(path)
     check_output(path, inputs, overwrite)
 
 
-def write_instances(path: Path, found: Instances, *, overwrite: bool = False) -> None:
-    """Write labels as TIFF with the voxel size: uint16, or uint32 in a BigTIFF."""
-    write_sections(path, found, found.shape, found.dtype, found.voxel_size, overwrite=overwrite)
+def write_instances(
+    path: Path, found: Instances, *, overwrite: bool = False, zarr_version: str = "0.5"
+) -> None:
+    """Write labels with the voxel size: uint16, or uint32, in TIFF as a BigTIFF."""
+    write_sections(
+        path,
+        found,
+        found.shape,
+        found.dtype,
+        found.voxel_size,
+        overwrite=overwrite,
+        origin=found.origin,
+        zarr_version=zarr_version,
+    )
 
 
 class _Numbering:

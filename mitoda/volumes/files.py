@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mitoda.errors import FileError, MitodaError
+from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.volumes.address import file_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -34,6 +35,16 @@ SUFFIXES = {
     ".png": "PNG",
     **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
 }
+
+OUTPUTS = {
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
+    ".zarr": "Zarr",
+    **dict.fromkeys((".mrc", ".rec"), "MRC"),
+}
+"""Formats of written stacks, by the ending of their name."""
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
+"""Files of which one is in each folder of a Zarr hierarchy."""
 
 LARGEST_RECORD = 16 * 2**20
 """Bytes above which a JSON file is not one that mitoda wrote."""
@@ -157,17 +168,42 @@ def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) ->
     """
     if not path.parent.is_dir():
         raise FileError(f"the folder {path.parent} does not exist; create it first: mkdir -p {path.parent}")
-    if path.is_dir():
+    is_ours = OUTPUTS.get(path.suffix.lower()) == "Zarr" and is_zarr(path)
+    if path.is_dir() and not is_ours:
         raise FileError(f"{path} is a folder; give the name of a file in it")
-    for source in inputs:
+    for source in map(file_of, inputs):
         if (path.exists() and source.exists() and path.samefile(source)) or (
-            source.is_dir() and Path(os.path.realpath(path)).is_relative_to(source.resolve())
+            (source.is_dir() and Path(os.path.realpath(path)).is_relative_to(source.resolve()))
+            or (path.is_dir() and source.resolve().is_relative_to(path.resolve()))
         ):
             raise FileError(f"{path} would replace or join the input {source}; give another name")
     if path.exists() or path.is_symlink():
-        check_regular(path)
+        if not path.is_dir():
+            check_regular(path)
         if not overwrite:
             raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in ZARR_METADATA)
+
+
+def output_kind(path: Path) -> str:
+    """Return the format in which a stack is written: "TIFF", "HDF5", "Zarr" or "MRC".
+
+    Raises
+    ------
+    InputError
+        If the name has another ending.
+    """
+    kind = OUTPUTS.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(
+            f"{path} has no ending of a format that mitoda writes; give a name that ends in .tif, .tiff, .zarr "
+            "(OME-Zarr), .h5 or .mrc"
+        )
+    return kind
 
 
 def partial_path(path: Path) -> Path:

@@ -26,20 +26,14 @@ from mitoda.volumes.chunked import (
     choices,
     label_axes,
 )
+from mitoda.volumes.files import ZARR_METADATA, is_zarr
 from mitoda.volumes.tiff import DAMAGE
 from mitoda.volumes.voxel_size import from_attributes, unit_in_nanometres
 
-METADATA = ("zarr.json", ".zgroup", ".zarray")
-"""Files of which one is in each folder of a Zarr hierarchy."""
 VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
 """Versions of OME-Zarr that are read."""
 FIVE_AXES = "tczyx"
 """Axes of the versions that do not name them, 0.1 and 0.2."""
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a Zarr array or group."""
-    return any((path / name).is_file() for name in METADATA)
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def _open(path: Path) -> Any:
 
     if not is_zarr(path):
         raise FileError(
-            f"{path} is no Zarr array or group: it has none of {', '.join(METADATA)}; check the path"
+            f"{path} is no Zarr array or group: it has none of {', '.join(ZARR_METADATA)}; check the path"
         )
     return zarr.open(zarr.storage.LocalStore(path, read_only=True), mode="r")
 
@@ -136,7 +130,7 @@ def _open_level(
     if wanted is None and pixel is not None and len(levels) > 1:
         remark = (
             f"{path}: level {number} of {len(levels)} is read, which is nearest to the working pixel of "
-            f"{pixel[0]:g} × {pixel[1]:g} nm (--scale chooses another)"
+            f"{pixel[0]:g} × {pixel[1]:g} nm (--scale chooses another); to other commands give {folder}"
         )
     return ChunkedVolume(_describe(array, folder, level, remark), axes)
 

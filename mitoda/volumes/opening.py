@@ -9,13 +9,13 @@ from mitoda.errors import FileError, InputError
 from mitoda.volumes.address import HDF5_SUFFIXES, split_key
 from mitoda.volumes.axes import array_axes, lay_out, reorder
 from mitoda.volumes.chunked import ChunkedVolume
-from mitoda.volumes.files import SUFFIXES, check_claim
+from mitoda.volumes.files import SUFFIXES, check_claim, is_zarr
 from mitoda.volumes.folder import FolderVolume, ImageVolume
 from mitoda.volumes.hdf5 import open_hdf5
 from mitoda.volumes.mrc import MRC_SUFFIXES, open_mrc
 from mitoda.volumes.nifti import NIFTI_SUFFIXES, open_nifti
 from mitoda.volumes.nrrd import NRRD_SUFFIXES, open_nrrd
-from mitoda.volumes.omezarr import is_zarr, open_zarr
+from mitoda.volumes.omezarr import open_zarr
 from mitoda.volumes.tiff import TiffVolume
 from mitoda.volumes.volume import ArrayVolume, Volume
 from mitoda.volumes.voxel_size import check_voxel_size

@@ -19,7 +19,15 @@ import tifffile
 from numpy.typing import DTypeLike
 
 from mitoda.errors import FileError, InputError
-from mitoda.volumes.files import check_regular, check_signature, parse_record, partial_path
+from mitoda.volumes.files import (
+    LARGEST_RECORD,
+    OUTPUTS,
+    SIGNATURES,
+    check_regular,
+    check_signature,
+    parse_record,
+    partial_path,
+)
 from mitoda.volumes.tiff import DAMAGE, quiet_tifffile
 
 MARK = "mitoda "
@@ -58,13 +66,32 @@ def check_partial(path: Path) -> None:
         raise FileError(f"{path} is a link, which mitoda does not make; move it away")
     if not path.exists():
         return
+    if path.is_dir() and _kind(path) == "Zarr":
+        if not _is_marked_zarr(path):
+            raise FileError(f"{path} was not written by mitoda; move it away")
+        return
     check_regular(path)
     with path.open("rb") as file:
         start = file.read(8192)
+    if _kind(path) == "HDF5" and (not start or start.startswith(SIGNATURES["HDF5"])):
+        return
     begins_well = len(start) < SHORTEST and start[:3] in (b"", b"I", b"II", b"II*", b"II+")
     torn = begins_well and next(_whole_sections(path), None) is None
     if not torn and MARK.encode() not in start:
         raise FileError(f"{path} was not written by mitoda; move it away")
+
+
+def _kind(partial: Path) -> str | None:
+    """Format of a stack by the name of its partial file."""
+    return OUTPUTS.get(Path(partial.name.removesuffix(".previous").removesuffix(".partial")).suffix.lower())
+
+
+def _is_marked_zarr(path: Path) -> bool:
+    """Whether a folder is empty, or a Zarr group with our attribute."""
+    for name in ("zarr.json", ".zattrs"):
+        with suppress(OSError):
+            return MARK.strip().encode() in (path / name).read_bytes()[:LARGEST_RECORD]
+    return not any(path.iterdir())
 
 
 def was_written_by(path: Path, identity: str) -> bool:

@@ -1,49 +1,59 @@
-"""Writing a stack as TIFF, section by section; see `mitoda.volumes.partial` for what an interruption leaves."""
+"""Writing a stack section by section, as the ending of its name says.
+
+.tif .tiff   `TiffPages`; can be resumed, see `mitoda.volumes.partial`
+.h5 .hdf5    `Hdf5Pages`
+.zarr        `ZarrPages`: OME-Zarr, a folder
+.mrc .rec    `MrcPages`
+"""
 
 import errno
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
-import tifffile
 from numpy.typing import DTypeLike
 
 import mitoda
 from mitoda.errors import FileError, InputError
-from mitoda.volumes.files import SUFFIXES, check_output, partial_path
+from mitoda.volumes.files import check_output, output_kind, partial_path
+from mitoda.volumes.hdf5_pages import Hdf5Pages
+from mitoda.volumes.mrc_pages import MrcPages
 from mitoda.volumes.partial import MARK, Origin, check_partial, check_shape, previous_path
-from mitoda.volumes.volume import Lengths
+from mitoda.volumes.tiff_pages import TiffPages
+from mitoda.volumes.volume import Lengths, VoxelSize
 from mitoda.volumes.voxel_size import check_lengths
+from mitoda.volumes.zarr_pages import ZarrPages, checked_version
 
 DTYPES = (np.uint8, np.uint16, np.float32, np.uint32)
 """The types that ImageJ reads, and one for many labels."""
 
-ZLIB_LEVEL = 5
-"""The fastest of the dense levels: masks at 356 MB of voxels a second to 1/162 (level 3: 529 to 1/103, 9: 120 to
-1/175), measured on 20 FIB-SEM sections with libdeflate on one core."""
 
-CLASSIC_LIMIT = (1 << 32) - (1 << 25)
-"""Bytes. Offsets of a classic TIFF have 32 bits; a margin of 32 MiB, as in tifffile."""
+class Pages(Protocol):
+    """What a format does with sections: append them one by one, then close the file, or abandon it as it is."""
+
+    def append(self, section: np.ndarray) -> None: ...
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
 
 
 class SectionWriter:
-    """Write a stack to PATH.partial, one page per section, and rename it when all sections are written.
+    """Write a stack to PATH.partial, section by section, and rename it when all sections are written.
 
-    Use it as a context manager. If the block ends with an exception, the partial file stays for `read_partial`.
-
-    The pages carry ImageJ's description, from which Fiji and tifffile take shape and voxel size. A stack near 4 GiB
-    (uncompressed) becomes a BigTIFF, which Fiji opens through Bio-Formats with the same description.
+    Use it as a context manager. If the block ends with an exception, a partial TIFF stays for `read_partial`; one of
+    another format, which cannot be continued, is removed.
 
     Parameters
     ----------
     path : path
-        Ends in .tif or .tiff.
+        Ends in .tif, .tiff, .h5, .hdf5, .zarr, .mrc or .rec.
     shape : (int, int, int)
         Sections, rows, columns.
     dtype : dtype
@@ -54,8 +64,13 @@ class SectionWriter:
     overwrite : bool
         Replace the file at `path`, and the partial file of an interrupted run.
     compression : {"zlib", "none"}
+        Of TIFF.
     identity : str
         Names inputs and settings; `read_partial` resumes only the same identity. ASCII.
+    origin : (float, float, float)
+        Nanometres, (section, row, column): position of the first voxel, which OME-Zarr keeps.
+    zarr_version : {"0.5", "0.4"}
+        Of OME-Zarr.
 
     Raises
     ------
@@ -75,22 +90,26 @@ class SectionWriter:
         overwrite: bool = False,
         compression: Literal["zlib", "none"] = "zlib",
         identity: str = "",
+        origin: VoxelSize = (0.0, 0.0, 0.0),
+        zarr_version: str = "0.5",
     ) -> None:
         self.path = Path(path)
         self.partial = partial_path(self.path)
         self.shape = check_shape(shape)
         self.dtype = np.dtype(dtype)
-        self.voxel_size = (None, None, None) if voxel_size is None else check_lengths(voxel_size)
+        self.voxel_size: Lengths = (None, None, None) if voxel_size is None else check_lengths(voxel_size)
         self.overwrite = overwrite
         self.compression = compression
+        self.origin = origin
+        self.zarr_version = checked_version(zarr_version)
         self.written = 0
         self._check_arguments(identity)
-        origin = Origin(identity, self.shape, self.dtype.name)
-        self.software = f"{MARK}{mitoda.__version__} {json.dumps(asdict(origin))}"
-        self._file = self._open_partial()
-        self._tiff = tifffile.TiffWriter(
-            self._file, bigtiff=needs_bigtiff(self.shape, self.dtype), shaped=False
+        self.kind = output_kind(self.path)
+        software = (
+            f"{MARK}{mitoda.__version__} {json.dumps(asdict(Origin(identity, self.shape, self.dtype.name)))}"
         )
+        self._pages = self._open_partial(software)
+        self._stat = self.partial.stat()
 
     def _check_arguments(self, identity: str) -> None:
         if self.dtype not in DTYPES:
@@ -103,23 +122,26 @@ class SectionWriter:
             raise InputError(
                 f"identity {identity!r} must be printable ASCII, because it is stored in a TIFF tag"
             )
-        if SUFFIXES.get(self.path.suffix.lower()) != "TIFF":
-            raise InputError(
-                f"{self.path} would be written as TIFF; give it a name that ends in .tif or .tiff"
-            )
         check_output(self.path, (), self.overwrite)
 
-    def _open_partial(self) -> BinaryIO:
+    def _open_partial(self, software: str) -> Pages:
         try:
             if self.overwrite:
                 check_partial(self.partial)
-                self.partial.unlink(missing_ok=True)
-            return open_new(self.partial)
+                _remove(self.partial)
+            shared = (self.partial, self.shape, self.dtype, self.voxel_size, software)
+            if self.kind == "TIFF":
+                return TiffPages(*shared, self.compression)
+            if self.kind == "HDF5":
+                return Hdf5Pages(*shared)
+            if self.kind == "MRC":
+                return MrcPages(*shared)
+            return ZarrPages(*shared, self.path.name.split(".")[0], self.origin, self.zarr_version)
         except FileExistsError as error:
-            raise FileError(
-                f"{self.partial} is left from an interrupted run; give --resume to continue it, or "
-                "--overwrite to start again"
-            ) from error
+            way_out = "give --resume to continue it, or --overwrite to start again"
+            if self.kind != "TIFF":
+                way_out = f"{self.kind} cannot be continued, so give --overwrite to start again"
+            raise FileError(f"{self.partial} is left from an interrupted run; {way_out}") from error
         except FileError:
             raise
         except OSError as error:
@@ -147,24 +169,8 @@ class SectionWriter:
             )
         if self.written == self.shape[0]:
             raise InputError(f"{self.path} already has all its {self.shape[0]} sections")
-        compressed = self.compression == "zlib"
-        size = self.voxel_size
         try:
-            self._tiff.write(
-                section,
-                photometric="minisblack",
-                description=None if self.written else imagej_description(self.shape, size, compressed),
-                metadata=None,
-                software=self.software,
-                resolution=None
-                if size[1] is None or size[2] is None
-                else (1 / size[2], 1 / size[1]),  # voxels per nanometre, x and y
-                resolutionunit="none",
-                compression="zlib" if compressed else None,
-                compressionargs={"level": ZLIB_LEVEL} if compressed else None,
-                contiguous=False,
-            )
-            self._file.flush()
+            self._pages.append(section)
         except OSError as error:
             raise self._failure(error) from error
         self.written += 1
@@ -178,23 +184,17 @@ class SectionWriter:
         if kind is None:
             self._finalize()
             return
-        with suppress(
-            OSError
-        ):  # closing flushes, which fails again on a full disk; the first error says more
-            self._file.close()
+        self._pages.abandon()
+        if self.kind != "TIFF":
+            with suppress(OSError):
+                _remove(self.partial)
 
     def _finalize(self) -> None:
         """Close, check and rename; leave the partial file if anything fails."""
         try:
-            self._tiff.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            written = os.fstat(self._file.fileno())
+            self._pages.close()
         except OSError as error:
             raise self._failure(error) from error
-        finally:
-            with suppress(OSError):
-                self._file.close()
         if self.written < self.shape[0]:
             raise InputError(
                 f"{self.path} got {self.written} of its {self.shape[0]} sections; they stay in {self.partial}"
@@ -204,9 +204,9 @@ class SectionWriter:
                 f"{self.path} was created meanwhile; the result stays in {self.partial}, so rename one of them"
             )
         try:
-            if not os.path.samestat(written, self.partial.stat()):
+            if not os.path.samestat(self._stat, self.partial.stat()):
                 raise FileError(f"{self.partial} was replaced by another process meanwhile; run it again")
-            self.partial.replace(self.path)
+            _move(self.partial, self.path)
             previous_path(self.path).unlink(missing_ok=True)
         except FileError:
             raise
@@ -217,12 +217,35 @@ class SectionWriter:
 
     def _failure(self, error: OSError) -> FileError:
         done = f"{self.written} of {self.shape[0]} sections"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            if self.kind != "TIFF":
+                return FileError(
+                    f"the disk is full: {done} were written to {self.partial}; free some space and start again"
+                )
             return FileError(
                 f"the disk is full: {done} were written to {self.partial}, which stays; free some space "
                 "and continue with --resume"
             )
         return FileError(f"{self.partial} cannot be written: {error.strerror or error}; {done} were written")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all it holds; a link itself."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _move(partial: Path, path: Path) -> None:
+    """Give a complete file or folder its name. A folder that it replaces is moved aside first, and removed last."""
+    aside = None
+    if partial.is_dir() and path.exists():
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.replaced")
+        path.replace(aside)
+    partial.replace(path)
+    if aside is not None:
+        _remove(aside)
 
 
 def write_sections(
@@ -234,41 +257,19 @@ def write_sections(
     *,
     overwrite: bool = False,
     identity: str = "",
+    origin: VoxelSize = (0.0, 0.0, 0.0),
+    zarr_version: str = "0.5",
 ) -> None:
     """Write all sections; see `SectionWriter`."""
-    with SectionWriter(path, shape, dtype, voxel_size, overwrite=overwrite, identity=identity) as writer:
+    with SectionWriter(
+        path,
+        shape,
+        dtype,
+        voxel_size,
+        overwrite=overwrite,
+        identity=identity,
+        origin=origin,
+        zarr_version=zarr_version,
+    ) as writer:
         for section in sections:
             writer.write(section)
-
-
-def open_new(path: Path) -> BinaryIO:
-    """Create a file that must not exist."""
-    return path.open("xb")
-
-
-def needs_bigtiff(shape: tuple[int, int, int], dtype: np.dtype) -> bool:
-    """Whether a stack may outgrow 32-bit offsets (its voxels, 0.1 % for zlib at worst, 4 KiB a page), or is uint32."""
-    if dtype == np.uint32:
-        return True
-    voxel_bytes = shape[0] * shape[1] * shape[2] * dtype.itemsize
-    return voxel_bytes + voxel_bytes // 1000 + 4096 * shape[0] > CLASSIC_LIMIT
-
-
-def imagej_description(shape: tuple[int, int, int], lengths: Lengths, compressed: bool) -> str:
-    """Return ImageJ's description of a stack.
-
-    In an uncompressed file `images` tells ImageJ that all sections follow the first without a gap, and that the other
-    pages can be ignored. Ours have gaps, so the line is left out there.
-    """
-    lines = ["ImageJ=1.54f"]
-    if compressed:
-        lines.append(f"images={shape[0]}")
-    lines.append(f"slices={shape[0]}")
-    if any(lengths):
-        section, has_pixel = lengths[0], None not in lengths[1:]
-        lines.append(f"unit={'nm' if has_pixel else 'pixel'}")
-        if has_pixel != (section is not None):  # or ImageJ would take one unit for all axes
-            lines.append(f"zunit={'pixel' if has_pixel else 'nm'}")
-        if section is not None:
-            lines.append(f"spacing={section!r}")
-    return "\n".join([*lines, "loop=false", ""])
