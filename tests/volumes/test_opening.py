@@ -27,7 +27,7 @@ from mitoda.volumes.volume import ArrayVolume
         ("stack.tif", b"\0\1\2\3", r"it begins with b'\\x00\\x01\\x02\\x03'"),
         ("stack.tif", b"II*\0\x08", "stack.tif is damaged"),
         ("section.png", b"<html>", "section.png is not a PNG file: it looks like a web page"),
-        ("stack.h5", b"\x89HDF", r"stack.h5 has the extension '.h5'; mitoda reads TIFF, PNG and JPEG"),
+        ("stack.h5", b"\x89HDF", r"stack.h5 is not an HDF5 file"),
     ],
 )
 def test_files_of_another_kind_are_refused(name, content, sentence, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes import SectionWriter, open_volume, write_sections
-from mitoda.volumes import writer as writing
+from mitoda.volumes import tiff_pages as writing
 
 LENGTHS = st.floats(0.05, 1e5)
 
