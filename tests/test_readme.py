@@ -19,6 +19,7 @@ READMES = [
     "weights/README.md",
     "tests/benchmarks/README.md",
     "mitoda/methods/README.md",
+    "mitoda/volumes/README.md",
     "mitoda/postprocessing/README.md",
     "mitoda/evaluation/README.md",
 ]
