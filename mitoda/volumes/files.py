@@ -200,8 +200,7 @@ def output_kind(path: Path) -> str:
     kind = OUTPUTS.get(path.suffix.lower())
     if kind is None:
         raise InputError(
-            f"{path} has no ending of a format that mitoda writes; give a name that ends in .tif, .tiff, .zarr "
-            "(OME-Zarr), .h5 or .mrc"
+            f"{path} must end in .tif, .tiff, .zarr, .h5 or .mrc; mitoda writes TIFF, OME-Zarr, HDF5 and MRC"
         )
     return kind
 

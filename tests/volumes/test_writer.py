@@ -157,7 +157,7 @@ def test_taken_and_impossible_paths_are_refused(tmp_path, stack):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"path": "mask.png"}, "a name that ends in .tif"),
+        ({"path": "mask.png"}, "must end in .tif"),
         ({"dtype": np.int16}, "cannot write int16"),
         ({"shape": (7, 40)}, "must be sections, rows, columns"),
         ({"shape": (0, 40, 30)}, "each at least 1"),
