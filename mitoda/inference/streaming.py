@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar, cast
 
 import numpy as np
@@ -52,8 +53,9 @@ def predict(
     settings: PredictionSettings = PredictionSettings(),
     start: int = 0,
     announce: Callable[[str], None] = lambda text: None,
+    stop: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the foreground probability of section `start`, `start` + 1, …, float32, (rows, columns) of the volume.
+    """Yield the foreground probability of sections `start` to `stop`, float32, (rows, columns) of the volume.
 
     Padding and empty areas are filled with mirrored tissue, and have probability 0.
     Where memory runs out it continues with a smaller batch, then with smaller tiles.
@@ -68,6 +70,8 @@ def predict(
         First section; the result does not depend on it.
     announce : callable
         Is given a sentence where something had to be changed.
+    stop : int, optional
+        The section after the last; only what these sections depend on is read.
 
     Raises
     ------
@@ -88,14 +92,13 @@ def predict(
     sigma = smoothing / voxel_size[0]
     stride = model.geometry.stride(voxel_size, volume.shape[0])
     scale = model.geometry.scale(voxel_size)
-    following = start
+    following, stop = start, volume.shape[0] if stop is None else stop
     while True:
         predictor = SectionPredictor(model, volume.shape[1:], scale, settings)
         if settings.compiled:
             predictor.compile(announce)
-        first = max(0, following - smoothing_reach(sigma))
         try:
-            for section in _predict_from(predictor, filled, stride, sigma, first, following):
+            for section in _predict_from(predictor, filled, stride, sigma, following, stop):
                 yield filled.tissue.clear(following, section)
                 following += 1
             return
@@ -138,11 +141,14 @@ def neighbourhood(volume: Volume, k: int, stride: int, spacing: float) -> tuple[
 
 
 def _predict_from(
-    predictor: SectionPredictor, volume: Volume, stride: int, sigma: float, first: int, start: int
+    predictor: SectionPredictor, volume: Volume, stride: int, sigma: float, start: int, stop: int
 ) -> Generator[np.ndarray, None, None]:
-    """Predict from section `first`, smooth, and yield from section `start`."""
-    with closing(predict_maps(predictor, volume, stride, first)) as maps:
-        finished = map(predictor.finish, smooth_along_sections(maps, sigma, first, start))
+    """Predict sections `start` to `stop`, and those that smoothing needs around them."""
+    reach = smoothing_reach(sigma)
+    first, last = max(0, start - reach), min(stop + reach, volume.shape[0])
+    with closing(predict_maps(predictor, volume, stride, first, last)) as maps:
+        smooth = islice(smooth_along_sections(maps, sigma, first, start), stop - start)
+        finished = map(predictor.finish, smooth)
         yield from (section() for section in delayed(finished, 1 if predictor.device.type == "cuda" else 0))
 
 
@@ -170,16 +176,16 @@ def smaller_settings(predictor: SectionPredictor) -> PredictionSettings | None:
 
 
 def predict_maps(
-    predictor: SectionPredictor, volume: Volume, stride: int, start: int = 0
+    predictor: SectionPredictor, volume: Volume, stride: int, start: int = 0, stop: int | None = None
 ) -> Generator[Tensor, None, None]:
-    """Yield the foreground probability of section `start`, `start` + 1, … on the predictor's padded output grid.
+    """Yield the foreground probability of sections `start` to `stop` on the predictor's padded output grid.
 
     Both visits of a section are averaged. See `predict`.
     """
-    sections = volume.shape[0]
+    wanted = range(start, volume.shape[0] if stop is None else stop)
     ending: dict[int, list[tuple[int, int]]] = {}
-    for pair in plan_pairs(sections, stride):
-        if max(pair) >= start:
+    for pair in plan_pairs(volume.shape[0], stride):
+        if pair[0] in wanted or pair[1] in wanted:
             ending.setdefault(pair[1], []).append(pair)
     last_use = {k: second for second, pairs in ending.items() for pair in pairs for k in pair}
     kept: dict[int, list[SectionFeatures]] = {}
@@ -212,15 +218,13 @@ def predict_maps(
                 prepared.pop(k, None)
             for pair, maps in zip(pairs, predicted, strict=True):
                 for k, probability in zip(pair, maps, strict=True):
-                    total, visits = sums.get(k, (0.0, 0))
-                    sums[k] = (total + probability, visits + 1)
-            while following < sections and last_use[following] <= last:
+                    if k in wanted:
+                        total, visits = sums.get(k, (0.0, 0))
+                        sums[k] = (total + probability, visits + 1)
+            while following < wanted.stop and last_use[following] <= last:
                 total, visits = sums.pop(following)
                 yield total / visits
                 following += 1
-            for k in done:
-                if k < start:
-                    sums.pop(k, None)
 
 
 def _encode(
