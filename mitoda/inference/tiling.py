@@ -1,9 +1,14 @@
-"""Overlap geometry: which pairs cover a stack, which tiles cover a section. Pure integers, and the blending window."""
+"""Overlap geometry: which pairs cover a stack, which tiles a section, which blocks a volume. Pure integers, and the
+blending window."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+
+LEAST_DEPTH = 64
+"""Sections of a block, at least, where the volume has as many."""
 
 
 def plan_pairs(sections: int, stride: int) -> list[tuple[int, int]]:
@@ -114,3 +119,94 @@ def plan_tiles(shape: tuple[int, int], tile: tuple[int, int] | None, overlap: in
 
 def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Block:
+    """A box of a volume that is predicted by itself: its core, and the window that is read for it."""
+
+    core: tuple[slice, slice, slice]
+    """Sections, rows and columns that are written."""
+    window: tuple[slice, slice]
+    """Rows and columns that are read."""
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Where the core lies in the window."""
+        rows, columns = (
+            slice(core.start - wide.start, core.stop - wide.start)
+            for core, wide in zip(self.core[1:], self.window, strict=True)
+        )
+        return rows, columns
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Sections, rows and columns of the core."""
+        sections, rows, columns = (side.stop - side.start for side in self.core)
+        return sections, rows, columns
+
+
+@dataclass(frozen=True)
+class BlockGrid:
+    """A volume cut into blocks, numbered from 0: columns first, then rows, then sections.
+
+    Sections have no margin here: what a section depends on before and after is read section by section.
+    """
+
+    shape: tuple[int, int, int]
+    """Of the volume."""
+    block: tuple[int, int, int]
+    """Of a core; those at the far ends may be smaller."""
+    margin: tuple[int, int] = (0, 0)
+    """Rows and columns that are read around a core."""
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Blocks along each axis."""
+        sections, rows, columns = (-(-size // side) for size, side in zip(self.shape, self.block, strict=True))
+        return sections, rows, columns
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def __getitem__(self, index: int) -> Block:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are blocks 0 to {len(self) - 1}, but not {index}")
+        place = (index // math.prod(self.counts[1:]), index // self.counts[2] % self.counts[1], index % self.counts[2])
+        sections, rows, columns = (
+            slice(number * side, min(number * side + side, size))
+            for number, side, size in zip(place, self.block, self.shape, strict=True)
+        )
+        window = tuple(
+            slice(max(0, core.start - margin), min(core.stop + margin, size))
+            for core, margin, size in zip((rows, columns), self.margin, self.shape[1:], strict=True)
+        )
+        return Block((sections, rows, columns), (window[0], window[1]))
+
+
+def plan_blocks(
+    shape: tuple[int, int, int], unit: tuple[int, int, int], reach: int, pixels: int, margin: tuple[int, int]
+) -> BlockGrid:
+    """Cut a volume into blocks: whole sections where they have at most `pixels`, equal windows of them otherwise.
+
+    Parameters
+    ----------
+    unit : (int, int, int)
+        Sides that two writers may not share: those of a shard or chunk of the output. Blocks are multiples of it.
+    reach : int
+        Sections before and after a block that are read for it. Blocks have at least eight times as many, so that the
+        margin costs at most a quarter.
+    pixels : int
+        Of the rows and columns of a block, at most; one unit may have more.
+    margin : (int, int)
+        Rows and columns that are read around a window.
+    """
+    depth = _round_up(max(8 * reach, LEAST_DEPTH), unit[0])
+    if shape[1] * shape[2] <= pixels:
+        return BlockGrid(shape, (depth, _round_up(shape[1], unit[1]), _round_up(shape[2], unit[2])))
+    side = math.isqrt(pixels)
+    rows, columns = (
+        _round_up(-(-size // -(-size // max(side // step * step, step))), step)
+        for size, step in zip(shape[1:], unit[1:], strict=True)
+    )
+    return BlockGrid(shape, (depth, rows, columns), margin)

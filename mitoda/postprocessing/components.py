@@ -86,8 +86,13 @@ class StreamedComponents:
     def __init__(self) -> None:
         self._sets = DisjointSets()
         self._sizes: list[int] = [0]
-        self._first_parts: list[int] = []
+        self.first_parts: list[int] = []
+        """Number of the first part of each section."""
         self._previous: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Numbers of parts so far, 0 of background included."""
+        return len(self._sets)
 
     def add(self, mask: np.ndarray) -> np.ndarray:
         """Add the next section, non-zero is foreground; return the number of each pixel's part, 0 of background.
@@ -96,15 +101,16 @@ class StreamedComponents:
         """
         labels, count = ndimage.label(mask, NEIGHBOURS)
         first = self._sets.add(count)
-        self._first_parts.append(first)
+        self.first_parts.append(first)
         self._sizes.extend(np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist())
         parts = np.where(labels > 0, labels + (first - 1), 0)
         if self._previous is not None:
             both = (parts > 0) & (self._previous > 0)
             # One number for each pair: numbers of this section begin at `first`.
-            touching = np.unique(self._previous[both] * (count + 1) + parts[both] - (first - 1))
-            for above, below in zip(*np.divmod(touching, count + 1), strict=True):
-                self._sets.join(int(above), int(below) + first - 1)
+            above = self._previous[both].astype(np.int64)
+            touching = np.unique(above * (count + 1) + parts[both] - (first - 1))
+            for one, other in zip(*np.divmod(touching, count + 1), strict=True):
+                self._sets.join(int(one), int(other) + first - 1)
         self._previous = parts
         return parts
 
@@ -114,16 +120,16 @@ class StreamedComponents:
         return self._sets.roots()
 
     @cached_property
-    def _voxels(self) -> np.ndarray:
+    def voxels(self) -> np.ndarray:
         """Voxels of each component, by its number; entries of other numbers have no meaning."""
         return np.bincount(self.component_of_part, self._sizes, len(self._sets))
 
     @cached_property
-    def _first_and_last(self) -> tuple[np.ndarray, np.ndarray]:
+    def first_and_last(self) -> tuple[np.ndarray, np.ndarray]:
         """Sections of each component, by its number."""
         parts = np.arange(len(self._sets))
         first = np.maximum(
-            np.searchsorted(self._first_parts, parts, "right") - 1, 0
+            np.searchsorted(self.first_parts, parts, "right") - 1, 0
         )  # the first part numbers it
         last = first.copy()
         np.maximum.at(last, self.component_of_part, first)
@@ -140,13 +146,13 @@ class StreamedComponents:
             What was given to `add` for it.
         """
         labels, count = ndimage.label(mask, NEIGHBOURS)
-        first = self._first_parts[section]
+        first = self.first_parts[section]
         return np.asarray(np.concatenate([[0], self.component_of_part[first : first + count]])[labels])
 
     def is_large(self, numbers: np.ndarray, limit: SizeLimit) -> np.ndarray:
         """Whether each number is that of a component that is large enough."""
-        first, last = self._first_and_last
-        large = self._voxels >= limit.of(first, last, len(self._first_parts))
+        first, last = self.first_and_last
+        large = self.voxels >= limit.of(first, last, len(self.first_parts))
         return np.asarray((numbers > 0) & large[numbers])
 
 
