@@ -20,7 +20,8 @@ from mitoda.benchmark.lodo_table import LodoRow, score_volume, with_changes, wri
 from mitoda.benchmark.runner import Failed, Started, check_settings, run_jobs, train_run
 from mitoda.benchmark.tasks import LODO
 from mitoda.errors import InputError
-from mitoda.inference.segment import SectionDone, Segmented, segment
+from mitoda.inference.events import SectionDone, Segmented
+from mitoda.inference.segment import segment
 from mitoda.inference.settings import Resolved, SegmentSettings
 from mitoda.models.model import Model, load_model
 from mitoda.models.weights import read_info

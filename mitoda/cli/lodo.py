@@ -55,7 +55,7 @@ def _follow(events: "Iterable[Event]") -> "tuple[list[LodoRow], bool]":
     from mitoda.benchmark.lodo import StageScored
     from mitoda.benchmark.runner import Failed, Started
     from mitoda.cli.display import TrainingDisplay
-    from mitoda.inference.segment import SectionDone
+    from mitoda.inference.events import SectionDone
     from mitoda.training.loop import StepsDone
     from mitoda.training.painting import HeldBackScore
 

@@ -29,7 +29,7 @@ from mitoda.inference.settings import MaskSettings, SegmentSettings
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from mitoda.inference.segment import Event, Segmented
+    from mitoda.inference.events import Event, Segmented
     from mitoda.inference.settings import Resolved
     from mitoda.models.model import Model
     from mitoda.volumes import Volume
@@ -225,8 +225,8 @@ def _segment(
     stack: "Volume", model: "Model", settings: SegmentSettings, report: Path | None, quiet: bool
 ) -> str:
     """Segment one stack, write its page, and return the result in a few words."""
+    from mitoda.inference.events import Segmented
     from mitoda.inference.report import write_segmentation_report
-    from mitoda.inference.segment import Segmented
     from mitoda.inference.segment import segment as run
     from mitoda.models.device import describe_device
 
@@ -248,7 +248,7 @@ def draw_segmentation(
     """Draw events: a bar on a terminal, a plain line now and then elsewhere. Return them without those of sections."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mitoda.inference import segment as core
+    from mitoda.inference import events as core
     from mitoda.inference.settings import Resolved
     from mitoda.inference.voxel_size import VoxelSizeFound
 

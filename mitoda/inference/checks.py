@@ -59,8 +59,15 @@ def mask_warnings(
     volume: FilledVolume, voxel_size: VoxelSize, geometry: Geometry, found: float, left: float
 ) -> Iterator[str]:
     """Warn about a stack and its mask; `found` and `left` are its foreground before and after removing components."""
+    yield from _tissue_warnings(volume.tissue, volume.shape[0])
+    yield from result_warnings(volume, voxel_size, geometry, found, left)
+
+
+def result_warnings(
+    volume: Volume, voxel_size: VoxelSize, geometry: Geometry, found: float, left: float
+) -> Iterator[str]:
+    """Warn about a mask as `mask_warnings` does, from one section of the stack."""
     sections = volume.shape[0]
-    yield from _tissue_warnings(volume.tissue, sections)
     if contrast_looks_inverted(volume.read(sections // 2), voxel_size[1]):
         yield "the contrast looks inverted (thin structures bright on dark); if membranes are bright, give --invert"
     if found == 0:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import mitoda
-from mitoda.inference.segment import Event, Notice, Segmented
+from mitoda.inference.events import Event, Notice, Segmented
 from mitoda.inference.settings import Resolved, SegmentSettings
 from mitoda.inference.voxel_size import VoxelSizeFound
 from mitoda.models.model import Model

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import numpy as np
 from mitoda.data.filled import FilledVolume
 from mitoda.errors import FileError
 from mitoda.inference.checks import mask_warnings, oblong_pixels
+from mitoda.inference.events import AlreadyComplete, Event, Notice, Numbered, SectionDone, Segmented
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
 from mitoda.inference.streaming import known_voxel_size, predict
-from mitoda.inference.voxel_size import VoxelSizeFound, search_voxel_size
+from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.models.model import Model
 from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
@@ -33,58 +33,6 @@ NO_MEMBRANES = (
     "no dark membrane stands out around the mitochondria found, so their boundaries were not moved "
     "(--no-snap turns snapping off)"
 )
-
-
-@dataclass(frozen=True)
-class SectionDone:
-    """One more section is segmented."""
-
-    section: int
-    sections: int
-    foreground: float
-    """Share of its pixels that is mitochondrion, before small components are removed."""
-    resumed: bool
-    """It is taken from an interrupted run."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """A warning: something had to be changed during the run."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class AlreadyComplete:
-    """The run to resume is complete; nothing was computed."""
-
-    output: Path
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """The mitochondria of the mask are numbered, and the labels written."""
-
-    output: Path
-    count: int
-    components: int
-    """Connected components of the mask, before touching mitochondria were split."""
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """The whole volume is segmented and written."""
-
-    sections: int
-    foreground: float
-    """Share of all voxels."""
-    seconds: float
-    stride: int
-    """Sections between the two of a pair."""
-    warnings: tuple[str, ...]
-
-
-Event = VoxelSizeFound | Resolved | SectionDone | Notice | AlreadyComplete | Numbered | Segmented
 
 
 def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generator[Event, None, None]:

@@ -125,6 +125,29 @@ class SegmentSettings(MaskSettings):
 
 
 @dataclass(frozen=True)
+class BlockSettings:
+    """Where the blocks of a large volume are computed. By default one after another in this process."""
+
+    block: tuple[int, int, int] | None = None
+    """Sections, rows and columns, multiples of the output's shards; None chooses them."""
+    workers: int | None = None
+    """Processes of this machine."""
+    scheduler: str | None = None
+    """Address of the scheduler of a Dask cluster."""
+    part: tuple[int, int] | None = None
+    """Which share of the blocks, from 1, and of how many; the last call, without it, joins and finishes."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, workers=(1, 10**4))
+        if sum(one is not None for one in (self.workers, self.scheduler, self.part)) > 1:
+            raise InputError("give one of workers, scheduler and part")
+        if self.block is not None and min(self.block) < 1:
+            raise InputError(f"block is sections, rows and columns, each at least 1; got {self.block}")
+        if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
+            raise InputError(f"part is a number from 1 to the number of parts, as 3/64; got {self.part}")
+
+
+@dataclass(frozen=True)
 class Resolved:
     """The values in use: those of the settings and, where they are None, those of the weights."""
 

@@ -163,7 +163,9 @@ class BlockGrid:
     @property
     def counts(self) -> tuple[int, int, int]:
         """Blocks along each axis."""
-        sections, rows, columns = (-(-size // side) for size, side in zip(self.shape, self.block, strict=True))
+        sections, rows, columns = (
+            -(-size // side) for size, side in zip(self.shape, self.block, strict=True)
+        )
         return sections, rows, columns
 
     def __len__(self) -> int:
@@ -172,7 +174,11 @@ class BlockGrid:
     def __getitem__(self, index: int) -> Block:
         if not 0 <= index < len(self):
             raise IndexError(f"there are blocks 0 to {len(self) - 1}, but not {index}")
-        place = (index // math.prod(self.counts[1:]), index // self.counts[2] % self.counts[1], index % self.counts[2])
+        place = (
+            index // math.prod(self.counts[1:]),
+            index // self.counts[2] % self.counts[1],
+            index % self.counts[2],
+        )
         sections, rows, columns = (
             slice(number * side, min(number * side + side, size))
             for number, side, size in zip(place, self.block, self.shape, strict=True)

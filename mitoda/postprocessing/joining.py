@@ -155,7 +155,8 @@ def join_blocks(
     """
     blocks = range(counts[0] * counts[1] * counts[2])
     voxels, first, last, places = (
-        np.concatenate([read(block, name) for block in blocks]) for name in ("voxels", "first", "last", "places")
+        np.concatenate([read(block, name) for block in blocks])
+        for name in ("voxels", "first", "last", "places")
     )
     offsets = np.cumsum([0, *(len(read(block, "voxels")) for block in blocks)])
     edges = [np.zeros((2, 0), np.int64), *_touching(read, counts, offsets)]
@@ -195,7 +196,7 @@ def _touching(
 def _contact(
     read: Callable[[int, str], np.ndarray], block: int, other: int, step: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Components of two blocks at voxels that touch: through sections where they overlap, within them at corners too."""
+    """Components of two blocks at voxels that touch, within sections also at corners."""
     if step == (1, 0, 0):
         return read(block, "back").ravel(), read(other, "front").ravel()
     names = ("right", "left") if step == (0, 0, 1) else ("bottom", "top")

@@ -11,7 +11,8 @@ from scipy import ndimage
 from mitoda.errors import FileError, InputError
 from mitoda.inference import segment as segmentation
 from mitoda.inference.checks import contrast_looks_inverted
-from mitoda.inference.segment import AlreadyComplete, Numbered, SectionDone, Segmented, predict_masks, segment
+from mitoda.inference.events import AlreadyComplete, Notice, Numbered, SectionDone, Segmented
+from mitoda.inference.segment import predict_masks, segment
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
 from mitoda.inference.streaming import predict
 from mitoda.inference.voxel_size import VoxelSizeFound
@@ -465,7 +466,7 @@ def test_pixels_that_are_not_square_are_told_before_the_first_section(tmp_path):
         volume.voxel_size = size
         settings = SegmentSettings(output=tmp_path / "mask.tif", overwrite=True)
         first = next(segment(volume, model_of(LocalNetwork(), size[1:], 20.0), settings))
-        assert isinstance(first, segmentation.Notice) == told
+        assert isinstance(first, Notice) == told
         if told:
             assert "pixels are 5 × 50 nm" in first.text
             assert "Z Y X" in first.text

@@ -1,0 +1,310 @@
+"""A segmentation in blocks: prepare, predict, join, finish, and give the files their names."""
+
+import copy
+import math
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mitoda.errors import FileError, InputError
+from mitoda.inference.block_store import create_array, shard_sides
+from mitoda.inference.blocks import BlockRecord, BlockWork, WindowVolume, reach_of
+from mitoda.inference.checks import oblong_pixels, result_warnings
+from mitoda.inference.cluster import Runner, cluster_runner, run_here
+from mitoda.inference.events import AlreadyComplete, BlockDone, Event, Notice, Numbered, PartDone, Segmented
+from mitoda.inference.segment import fingerprint, run_identity
+from mitoda.inference.settings import BlockSettings, SegmentSettings, resolve
+from mitoda.inference.streaming import known_voxel_size
+from mitoda.inference.tiling import BlockGrid, plan_blocks
+from mitoda.inference.voxel_size import search_voxel_size
+from mitoda.models.model import Model
+from mitoda.postprocessing.components import SizeLimit
+from mitoda.postprocessing.instances import instances
+from mitoda.postprocessing.joining import join_blocks
+from mitoda.volumes import Volume, open_labels, write_sections
+from mitoda.volumes.files import atomic_write, read_record, write_record
+from mitoda.volumes.lock import locked
+from mitoda.volumes.volume import Lengths, stated_lengths
+
+RECORD = "record.json"
+PIXELS = 2**23
+"""Rows times columns of a block, without its margin: 2896 × 2896. With pairs ten sections apart a worker then takes
+about 1.2 GB."""
+
+
+def blocks_folder(output: Path) -> Path:
+    """The folder of an unfinished run."""
+    return output.with_name(f"{output.name}.blocks")
+
+
+def segment_blocks(
+    open_stack: Callable[[], Volume],
+    model: Model,
+    settings: SegmentSettings,
+    blocks: BlockSettings = BlockSettings(),
+    device: str = "auto",
+) -> Generator[Event, None, None]:
+    """Segment a volume of any size into OME-Zarr, block by block; yield events, the last is `Segmented`.
+
+    What is done stays in a folder beside the output, and is continued with `settings.resume`.
+
+    Parameters
+    ----------
+    open_stack : callable
+        Opens the volume; called once in each process.
+    model : Model
+    settings : SegmentSettings
+    blocks : BlockSettings
+        Where blocks are computed, and how large they are. With a part, the last event is `PartDone`.
+    device : str
+        On which each process computes; see `choose_device`.
+
+    Raises
+    ------
+    InputError, FileError
+        If the volume, the files or the run to resume are not as they must be.
+    """
+    began = time.monotonic()
+    output = Path(settings.output)
+    with ExitStack() as stack:
+        if blocks.part is None:
+            stack.enter_context(locked(output))
+        if settings.resume and _is_complete(output, settings):
+            yield AlreadyComplete(output)
+            return
+        work = yield from _prepare(open_stack, model, settings, blocks, device)
+        everything = range(len(work.record.grid))
+        part, parts = blocks.part or (1, 1)
+        count = 0
+        run = run_here(work)
+        if blocks.workers is not None or blocks.scheduler is not None:
+            run = stack.enter_context(cluster_runner(work, blocks.workers, blocks.scheduler))
+        yield from _step(work, run, "predict", everything[part - 1 :: parts])
+        if blocks.part is not None:
+            missing = sum(not work.is_done("predict", index) for index in everything)
+            yield PartDone(part, parts, missing)
+            return
+        if work.is_joined:
+            count = join(work)
+            yield from _step(work, run, "finish", everything)
+        found, left = (
+            sum(int(work.read(step, index, "foreground")) for index in everything)
+            for step in ("predict", "finish" if work.is_joined else "predict")
+        )
+        warnings = tuple(
+            result_warnings(middle_window(open_stack()), work.record.voxel_size, model.geometry, found, left)
+        )
+        publish(work)
+        if settings.instances is not None:
+            output = Path(settings.instances)
+            yield Numbered(output, count, count) if work.numbers_blocks else _number(work)
+        yield Segmented(
+            sections=work.record.shape[0],
+            foreground=left / math.prod(work.record.shape),
+            seconds=time.monotonic() - began,
+            stride=model.geometry.stride(work.record.voxel_size, work.record.shape[0]),
+            warnings=warnings,
+        )
+
+
+def _is_complete(output: Path, settings: SegmentSettings) -> bool:
+    """Whether a run to resume has given all files their names; its folder goes last."""
+    return all(path.exists() for path in settings.written) and not blocks_folder(output).exists()
+
+
+def _prepare(
+    open_stack: Callable[[], Volume],
+    model: Model,
+    settings: SegmentSettings,
+    blocks: BlockSettings,
+    device: str,
+) -> Generator[Event, None, BlockWork]:
+    """Find what all blocks share, or read it from the run to continue; make the folder and its arrays."""
+    folder = blocks_folder(Path(settings.output))
+    if folder.exists() and settings.overwrite:
+        remove_folder(folder)
+    elif folder.exists() and not settings.resume and blocks.part is None:
+        raise FileError(
+            f"{folder} is left from an interrupted run; give --resume to continue it, or --overwrite to start again"
+        )
+    elif Path(settings.output).exists() and not settings.overwrite and not folder.exists():
+        raise FileError(f"{settings.output} exists; give another name, or --overwrite to replace it")
+    volume = open_stack()
+    stated = stated_lengths(volume)
+    if volume.voxel_size is None:
+        volume = copy.copy(volume)
+        if folder.exists():
+            volume.voxel_size = read_record(folder / RECORD, BlockRecord).voxel_size
+        else:
+            found = search_voxel_size(middle_window(volume), model)
+            yield found
+            volume.voxel_size = found.voxel_size
+    record = describe(volume, model, settings, blocks, stated)
+    if warning := oblong_pixels(record.voxel_size):
+        yield Notice(warning)
+    yield record.resolved
+    work = BlockWork(open_stack, model.to("cpu"), device, settings, record, folder)
+    if not folder.exists():
+        _create(work)
+    if read_record(folder / RECORD, BlockRecord) != record:
+        raise FileError(
+            f"{folder} is left from a run with another stack, weights or settings; resume it with the same ones, or "
+            "give --overwrite to start again"
+        )
+    return work
+
+
+def describe(
+    volume: Volume, model: Model, settings: SegmentSettings, blocks: BlockSettings, stated: Lengths
+) -> BlockRecord:
+    """All that the blocks of a volume share.
+
+    Raises
+    ------
+    InputError
+        If boundaries are to be moved to membranes, or the blocks wanted are not whole shards.
+    """
+    size = known_voxel_size(volume)
+    resolved = resolve(settings, model.info, size)
+    if resolved.snap:
+        raise InputError(
+            "boundaries cannot be moved to membranes block by block, which takes the whole stack; give --no-snap, or "
+            "write a TIFF, which one process segments as a whole"
+        )
+    unit = shard_sides(volume.shape)
+    scale = model.geometry.scale(size)
+    rows, columns = (
+        math.ceil(settings.overlap * factor + max(0.0, abs(settings.boundary)) / length)
+        for factor, length in zip(scale, size[1:], strict=True)
+    )
+    reach = reach_of(model, resolved, size, volume.shape[0])
+    grid = plan_blocks(volume.shape, unit, reach, PIXELS, (rows, columns))
+    if blocks.block is not None:
+        if any(
+            side % step and side < whole
+            for side, step, whole in zip(blocks.block, unit, volume.shape, strict=True)
+        ):
+            raise InputError(
+                f"blocks of {blocks.block} voxels are not whole shards of the output, which are {unit}; two blocks "
+                "would write one file, so give multiples of these (sections, rows, columns)"
+            )
+        grid = BlockGrid(volume.shape, blocks.block, (rows, columns))
+    identity = run_identity(middle_window(volume), model, settings, resolved)
+    files = [settings.probability is not None, settings.instances is not None, settings.split]
+    return BlockRecord(
+        identity=fingerprint([identity, grid.shape, grid.block, grid.margin, resolved.min_size, files]),
+        shape=grid.shape,
+        block=grid.block,
+        margin=grid.margin,
+        unit=unit,
+        voxel_size=size,
+        stated=stated,
+        resolved=resolved,
+        bfloat16=model.bfloat16,
+    )
+
+
+def middle_window(volume: Volume) -> Volume:
+    """The volume, or the middle of its sections where they are larger than a block: what global decisions look at."""
+    rows, columns = volume.shape[1:]
+    if rows * columns <= PIXELS:
+        return volume
+    height = min(rows, max(math.isqrt(PIXELS), PIXELS // columns))
+    width = PIXELS // height
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return WindowVolume(volume, slice(top, top + height), slice(left, left + width))
+
+
+def _create(work: BlockWork) -> None:
+    """Make the folder with its record and arrays at once: of several processes that start together, the first does."""
+    draft = work.folder.with_name(f"{work.folder.name}.{secrets.token_hex(4)}.partial")
+    try:
+        draft.mkdir()
+        names = ["mask.zarr", *(["predicted.zarr"] if work.is_joined else [])]
+        names += ["probability.zarr"] if work.settings.probability is not None else []
+        for name in names:
+            create_array(draft / name, work.record.shape, np.dtype(np.uint8), work.record.stated)
+        write_record(draft / RECORD, work.record)
+        with suppress(FileExistsError):
+            draft.rename(work.folder)
+    except OSError as error:
+        if not work.folder.exists():
+            raise FileError(f"{draft} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the folder of an unfinished run; FileError if it is none."""
+    if not (folder / RECORD).is_file():
+        raise FileError(f"{folder} was not made by mitoda; move it away")
+    shutil.rmtree(folder)
+
+
+def _step(work: BlockWork, run: Runner, step: str, wanted: range) -> Iterator[BlockDone]:
+    """Do a step of the blocks wanted that are not done."""
+    missing = [index for index in wanted if not work.is_done(step, index)]
+    resumed = done = len(wanted) - len(missing)
+    for _ in run(step, missing):
+        done += 1
+        yield BlockDone(step, done, len(wanted), resumed)
+
+
+def join(work: BlockWork) -> int:
+    """Join the components of all blocks, and keep their numbers for `BlockWork.finish`; return how many are kept."""
+    record = work.record
+    limit = SizeLimit.compact(record.resolved.min_size, record.voxel_size)
+    joined = join_blocks(partial(work.read, "predict"), record.grid.counts, limit, record.shape[0])
+    for name, content in (("offsets", joined.offsets), ("numbers", joined.numbers)):
+        with atomic_write(work.folder / f"{name}.npy") as path, path.open("wb") as file:
+            np.save(file, content)
+    if work.numbers_blocks and not (work.folder / "labels.zarr").exists():
+        kind = np.dtype(np.uint16 if joined.count <= np.iinfo(np.uint16).max else np.uint32)
+        create_array(work.folder / "labels.zarr", record.shape, kind, record.stated)
+    return joined.count
+
+
+def publish(work: BlockWork) -> None:
+    """Give the complete files their names, and remove the folder of the run."""
+    names = {"mask.zarr": work.settings.output, "probability.zarr": work.settings.probability}
+    if work.numbers_blocks:
+        names["labels.zarr"] = work.settings.instances
+    for name, path in names.items():
+        if (
+            path is None or not (work.folder / name).exists()
+        ):  # named already by a run that was interrupted here
+            continue
+        target = Path(path)
+        if target.exists():
+            if not work.settings.overwrite:
+                raise FileError(f"{target} was created meanwhile; the result stays in {work.folder / name}")
+            shutil.rmtree(target)
+        shutil.move(work.folder / name, target)
+    shutil.rmtree(work.folder)
+
+
+def _number(work: BlockWork) -> Numbered:
+    """Number the mitochondria of the mask section by section, as `segment` does."""
+    settings = work.settings
+    output = Path(str(settings.instances))
+    found = instances(
+        open_labels(settings.output),
+        probability=settings.probability,
+        split=settings.split,
+        voxel_size=work.record.voxel_size,
+    )
+    write_sections(
+        output,
+        found,
+        found.shape,
+        found.dtype,
+        work.record.stated,
+        overwrite=settings.overwrite or settings.resume,
+    )
+    return Numbered(output, found.count, found.components)
