@@ -1,5 +1,6 @@
 """`mitoda segment`."""
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -7,6 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mitoda.cli.blocks import (
+    BlockOption,
+    PartOption,
+    PlanOption,
+    SchedulerOption,
+    WorkersOption,
+    is_in_blocks,
+    part_summary,
+    show_plan,
+)
 from mitoda.cli.display import Ticker, duration, say, stderr, warn
 from mitoda.cli.instances import instances_summary
 from mitoda.cli.options import (
@@ -24,7 +35,7 @@ from mitoda.cli.options import (
 from mitoda.cli.show import open_input
 from mitoda.cli.stacks import Job, plan_jobs, run_jobs
 from mitoda.cli.stopping import say_how_to_continue
-from mitoda.inference.settings import MaskSettings, SegmentSettings
+from mitoda.inference.settings import BlockSettings, MaskSettings, SegmentSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -160,6 +171,11 @@ def segment(
     compiled: CompiledOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    part: PartOption = None,
+    block: BlockOption = None,
+    plan: PlanOption = False,
     dest: DestOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -193,6 +209,7 @@ def segment(
     settings = {
         job: make(output=job.output, probability=job.probability, instances=job.instances) for job in jobs
     }
+    blocks = BlockSettings(block=block, workers=workers, scheduler=scheduler, part=part)
     load = cache(partial(load_model, weights, device, precision))
     if len(jobs) > 1:
         load()  # weights that cannot be read fail once, not for every stack
@@ -201,36 +218,64 @@ def segment(
         pixel = None
         if voxel_size is None and is_zarr(file_of(job.source)):
             pixel = read_info(find_weights(weights)).pixel
-        stack = open_input(job.source, voxel_size, axes, invert, dest, scale, pixel)
+        open_stack = partial(open_input, job.source, voxel_size, axes, invert, dest, scale, pixel)
+        stack = open_stack()
         if (remark := remark_of(stack)) and not quiet:
             say(remark)
         sources = [Path(stack.name), find_weights(weights)]
         settings[job].check_paths(sources)
+        if plan:
+            return show_plan(stack, load(), settings[job], blocks, job.source)
         if job.report is not None:
             check_page_path(job.report, sources, overwrite or resume)
         say_how_to_continue(lambda: how_to_continue(job.output))
-        return _segment(stack, load(), settings[job], job.report, quiet)
+        events = start(open_stack, stack, load(), settings[job], blocks, device)
+        return _segment(events, stack, load(), settings[job], job.report, quiet)
 
     run_jobs(jobs, work)
 
 
 def how_to_continue(output: Path) -> str:
     """What an interrupted run leaves, and how to go on."""
-    if output.suffix.lower() in (".tif", ".tiff"):
+    if output.suffix.lower() in (".tif", ".tiff", ".zarr"):
         return f"what is done is kept beside {output}; continue with the same command and --resume"
-    return f"{output} is not written: only TIFF can be continued, so start again"
+    return f"{output} is not written: only TIFF and OME-Zarr can be continued, so start again"
+
+
+def start(
+    open_stack: "Callable[[], Volume]",
+    stack: "Volume",
+    model: "Model",
+    settings: SegmentSettings,
+    blocks: BlockSettings,
+    device: str,
+) -> "Generator[Event, None, None]":
+    """Segment a stack in blocks if the mask is an OME-Zarr; as a whole if not, or if boundaries are to be moved."""
+    from mitoda.inference.block_run import segment_blocks
+    from mitoda.inference.segment import segment as run
+
+    snaps = model.info.snap if settings.snap is None else settings.snap
+    if is_in_blocks(settings, blocks) and not (snaps and blocks == BlockSettings()):
+        return segment_blocks(open_stack, model, settings, blocks, device)
+    return run(stack, model, settings)
 
 
 def _segment(
-    stack: "Volume", model: "Model", settings: SegmentSettings, report: Path | None, quiet: bool
+    run: "Generator[Event, None, None]",
+    stack: "Volume",
+    model: "Model",
+    settings: SegmentSettings,
+    report: Path | None,
+    quiet: bool,
 ) -> str:
-    """Segment one stack, write its page, and return the result in a few words."""
-    from mitoda.inference.events import Segmented
+    """Draw the run of one stack, write its page, and return the result in a few words."""
+    from mitoda.inference.events import PartDone, Segmented
     from mitoda.inference.report import write_segmentation_report
-    from mitoda.inference.segment import segment as run
     from mitoda.models.device import describe_device
 
-    events = draw_segmentation(run(stack, model, settings), settings, describe_device(model.device), quiet)
+    events = draw_segmentation(run, settings, describe_device(model.device), quiet)
+    if isinstance(events[-1], PartDone):
+        return f"part {events[-1].part} of {events[-1].parts} done"
     if report is not None:
         write_segmentation_report(report, stack, model, settings, events)
         if not quiet:
@@ -258,13 +303,13 @@ def draw_segmentation(
 
     ticker, resumed = Ticker(), False
     seen: list[Event] = []
-    columns = (TextColumn("sections"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = quiet or not stderr.is_terminal
     # closed before a message says what is on disk
     with closing(events), Progress(*columns, console=stderr, transient=True, disable=hidden) as progress:
-        task = progress.add_task("segment", total=None)
+        task = progress.add_task("sections", total=None)
         for event in events:
-            if not isinstance(event, core.SectionDone):
+            if not isinstance(event, core.SectionDone | core.BlockDone):
                 seen.append(event)
             if isinstance(event, VoxelSizeFound):
                 tell(event.sentence)
@@ -277,6 +322,13 @@ def draw_segmentation(
                 progress.update(task, total=event.sections, completed=event.section + 1)
                 if hidden and ticker.due():
                     tell(f"{event.section + 1} of {event.sections} sections")
+            elif isinstance(event, core.BlockDone):
+                steps = {"predict": "blocks", "finish": "blocks joined"}
+                progress.update(task, description=steps[event.step], total=event.blocks, completed=event.done)
+                if hidden and ticker.due():
+                    tell(f"{event.done} of {event.blocks} {steps[event.step]}")
+            elif isinstance(event, core.PartDone):
+                tell(part_summary(event))
             elif isinstance(event, core.Notice):
                 warn(event.text)
             elif isinstance(event, core.AlreadyComplete):

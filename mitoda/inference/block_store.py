@@ -1,6 +1,8 @@
 """The arrays of a run in blocks: OME-Zarr groups of one level, whose shards are written by one block each."""
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,3 +41,14 @@ def create_array(path: Path, shape: tuple[int, int, int], dtype: np.dtype, lengt
         fill_value=0,
         dimension_names=list("zyx"),
     )
+
+
+def remove_shards(array: Any, region: tuple[slice, ...]) -> None:
+    """Remove the files of a region before it is written: a process that died may have left them torn, and zarr reads
+    those that it changes in part, at the ends of the volume."""
+    folder = Path(array.store_path.store.root) / array.store_path.path
+    sides = array.shards or array.chunks
+    for place in product(
+        *(range(one.start // side, -(-one.stop // side)) for one, side in zip(region, sides, strict=True))
+    ):
+        (folder / array.metadata.encode_chunk_key(place)).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ import numpy as np
 
 from mitoda.data.filled import FilledVolume
 from mitoda.errors import InputError
+from mitoda.inference.block_store import remove_shards
 from mitoda.inference.segment import make_finalizer
 from mitoda.inference.settings import Resolved, SegmentSettings
 from mitoda.inference.streaming import predict, smoothing_reach
@@ -144,7 +145,7 @@ class BlockWork:
 
     def read(self, step: str, index: int, name: str) -> np.ndarray:
         """Return one array of a marker."""
-        with np.load(self.marker(step, index), allow_pickle=False) as content:
+        with self.marker(step, index).open("rb") as file, np.load(file, allow_pickle=False) as content:
             return np.asarray(content[name])
 
     def array(self, name: str, mode: str = "r+") -> Any:
@@ -267,7 +268,9 @@ class _Slabs:
         self._held += 1
         first = self._core[0].start + self._written
         if self._held == len(self._buffer) or first + self._held == self._core[0].stop:
-            self._array[first : first + self._held, self._core[1], self._core[2]] = self._buffer[: self._held]
+            region = (slice(first, first + self._held), *self._core[1:])
+            remove_shards(self._array, region)
+            self._array[region] = self._buffer[: self._held]
             self._written, self._held = self._written + self._held, 0
 
 

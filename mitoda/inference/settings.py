@@ -113,9 +113,10 @@ class SegmentSettings(MaskSettings):
         """
         inputs = list(inputs)
         for path in self.written:
-            if output_kind(path) != "TIFF" and self.resume:
+            if output_kind(path) not in ("TIFF", "Zarr") and self.resume:
                 raise InputError(
-                    f"{path} cannot be resumed: only TIFF can be continued; leave --resume out, or write .tif"
+                    f"{path} cannot be resumed: only TIFF and OME-Zarr can be continued; leave --resume out, or write "
+                    ".tif or .zarr"
                 )
             if len(os.fsencode(path.name)) > LONGEST_NAME:
                 raise InputError(

@@ -19,7 +19,7 @@ from mitoda.volumes import ArrayVolume, open_volume
 from tests.fakes import model_of, recipe, tiny_network
 from tests.inference.test_segment import volume_of
 
-SMALL = {"threshold": 0.5, "min_size": 12, "smoothing": 15.0}
+SMALL = {"threshold": 0.56, "min_size": 12, "smoothing": 15.0}
 """Settings under which each section depends on three others, and components on many."""
 
 
@@ -47,7 +47,7 @@ def whole(volume, path, **changes) -> np.ndarray:
     return np.stack([written.read(k) for k in range(written.shape[0])])
 
 
-def run(volume, path, blocks=BlockSettings(block=(4, 32, 32)), **changes) -> list:  # noqa: B008
+def run(volume, path, blocks=BlockSettings(block=(4, 32, 32)), **changes) -> list:
     """Segment in blocks, each of four whole sections."""
     settings = SegmentSettings(output=path / "mask.zarr", **SMALL | changes)
     return list(segment_blocks(lambda: volume, network(), settings, blocks))
@@ -58,7 +58,9 @@ def read(path) -> np.ndarray:
     return zarr.open_array(path / "0", mode="r")[:]
 
 
-@pytest.mark.parametrize("changes", [{}, {"min_size": 0, "mask_value": 1}, {"boundary": 6.0, "smoothing": 0.0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"min_size": 0, "mask_value": 1}, {"boundary": 6.0, "smoothing": 0.0}]
+)
 def test_blocks_of_whole_sections_are_the_whole_stack_to_the_bit(tmp_path, changes):
     """Masks and probabilities equal those of `segment`, whose tiles and pairs reach over the blocks."""
     volume = volume_of(19)
@@ -85,7 +87,7 @@ def test_parts_in_any_order_a_resume_and_torn_files_give_the_same_bytes(tmp_path
         assert isinstance(done, PartDone)
     assert done.missing == 0
     folder = blocks_folder(tmp_path / "mask.zarr")
-    shard = max((folder / "predicted.zarr" / "0" / "c" / "1").rglob("0"), key=lambda path: path.stat().st_size)
+    shard = folder / "predicted.zarr" / "0" / "c" / "1" / "0" / "0"
     shard.write_bytes(shard.read_bytes()[:20])
     marker = folder / "predict" / "0000" / "003.npz"
     marker.write_bytes(marker.read_bytes()[:100])
@@ -102,7 +104,7 @@ def test_a_run_is_continued_only_as_what_it_was(tmp_path):
     """Other settings, blocks or stacks are refused."""
     volume = volume_of(9)
     run(volume, tmp_path, BlockSettings(block=(4, 32, 32), part=(1, 2)))
-    for changes in ({"threshold": 0.6}, {"min_size": 3}, {"instances": tmp_path / "labels.zarr"}):
+    for changes in ({"threshold": 0.57}, {"min_size": 3}, {"instances": tmp_path / "labels.zarr"}):
         with pytest.raises(FileError, match="another stack, weights or settings"):
             run(volume, tmp_path, resume=True, **changes)
     for other in (volume_of(9, seed=1), volume_of(8)):
@@ -139,7 +141,7 @@ def test_windows_of_large_sections_agree_with_the_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(block_run, "PIXELS", 16 * 16)
     expected = whole(volume, tmp_path)
     events = run(volume, tmp_path, BlockSettings(), overlap=8)
-    assert [event.blocks for event in events if isinstance(event, BlockDone)][0] == 4
+    assert next(event.blocks for event in events if isinstance(event, BlockDone)) == 4
     assert (read(tmp_path / "mask.zarr") == expected).mean() > 0.9
 
 
@@ -156,9 +158,9 @@ def test_constant_blocks_are_skipped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(blocks, "predict", note)
     run(ArrayVolume(stack, volume_of().voxel_size, "half"), tmp_path)
-    assert seen == [0, 4, 8, 12, 16]  # the last two for pairs and smoothing
-    assert not read(tmp_path / "mask.zarr")[20:].any()
-    assert not list((tmp_path / "mask.zarr" / "0" / "c").glob("5/**/0"))
+    assert seen == [0, 4, 8, 12, 16, 20]  # the last two depend on section 13
+    assert not read(tmp_path / "mask.zarr")[24:].any()
+    assert max(int(path.name) for path in (tmp_path / "mask.zarr" / "0" / "c").iterdir()) < 6
 
 
 def test_running_out_of_memory_fails_instead_of_computing_one_block_in_another_way(tmp_path, monkeypatch):

@@ -1,0 +1,134 @@
+"""The options and the plan of `segment` for volumes larger than a machine."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mitoda.cli.display import command, duration, say, stdout, warn
+from mitoda.inference.settings import BlockSettings, SegmentSettings
+from mitoda.volumes.files import output_kind
+
+if TYPE_CHECKING:
+    from mitoda.inference.block_plan import BlockPlan
+    from mitoda.inference.events import PartDone
+    from mitoda.models.model import Model
+    from mitoda.volumes import Volume
+
+CLUSTER = "Larger than a machine (-o OUT.zarr)"
+
+
+def _fraction(text: str) -> tuple[int, int]:
+    """Read 3/64; raises `BadParameter`."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise typer.BadParameter(f"{text!r} is not a part such as 3/64")
+    return int(part), int(parts)
+
+
+Part = tuple[int, int]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(rich_help_panel=CLUSTER, help="Compute blocks in so many processes of this machine."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=CLUSTER,
+        metavar="ADDRESS",
+        help="Compute blocks on the Dask cluster with this scheduler, e.g. tcp://host:8786.",
+    ),
+]
+PartOption = Annotated[
+    Part | None,
+    typer.Option(
+        rich_help_panel=CLUSTER,
+        metavar="K/N",
+        parser=_fraction,
+        help="Compute the K-th of N shares of the blocks, in a job array. The last call, with --resume instead, "
+        "joins them.",
+    ),
+]
+BlockOption = Annotated[
+    tuple[int, int, int] | None,
+    typer.Option(
+        rich_help_panel=CLUSTER,
+        metavar="Z Y X",
+        help="Voxels of a block. Default: whole sections up to 8 megapixels, windows of larger ones.",
+    ),
+]
+PlanOption = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        rich_help_panel=CLUSTER,
+        help="Only print blocks, hours, memory and disk, from a measured piece, and a command for SLURM.",
+    ),
+]
+
+
+def is_in_blocks(settings: SegmentSettings, blocks: BlockSettings) -> bool:
+    """Whether a mask can be written in blocks; BadParameter if not and options ask for it."""
+    if output_kind(Path(settings.output)) == "Zarr":
+        return True
+    if blocks != BlockSettings():
+        raise typer.BadParameter(
+            "--workers, --scheduler, --part, --block and --plan are for a mask in OME-Zarr: -o OUT.zarr"
+        )
+    return False
+
+
+def part_summary(done: "PartDone") -> str:
+    """What one job of an array has done, and what is next."""
+    rest = (
+        f"{done.missing} blocks of other parts are missing"
+        if done.missing
+        else "all blocks are predicted; give the same command with --resume instead of --part to finish"
+    )
+    return f"part {done.part} of {done.parts} is done; {rest}"
+
+
+def show_plan(
+    stack: "Volume", model: "Model", settings: SegmentSettings, blocks: BlockSettings, source: str
+) -> str:
+    """Print the plan of a run; return it in a few words."""
+    from mitoda.inference.block_plan import plan_segmentation
+    from mitoda.models.device import describe_device
+
+    is_in_blocks(settings, replace(blocks, block=blocks.block or (1, 1, 1)))
+    plan = plan_segmentation(stack, model, settings, blocks)
+    print_plan(plan, source, Path(settings.output), describe_device(model.device))
+    return f"{len(plan.record.grid)} blocks"
+
+
+def print_plan(plan: "BlockPlan", source: str, output: Path, device: str) -> None:
+    """Print what a run will take, and how to submit it."""
+    if plan.found is not None:
+        warn(plan.found.sentence)
+    grid, parts = plan.record.grid, plan.parts
+    hours = plan.hours / parts
+    facts = {
+        "blocks": f"{len(grid):,} of {' × '.join(map(str, grid[0].shape))} voxels (sections, rows, columns)",
+        "time": f"{plan.hours:,.3g} hours on {device}; a block takes {duration(plan.seconds_per_block)}",
+        "memory": f"about {plan.memory_bytes / 1e9:.1f} GB a worker",
+        "disk": f"about {plan.disk_bytes / 1e9:,.3g} GB while it runs",
+    }
+    for name, value in facts.items():
+        stdout.print(f"{name:8} {value}", markup=False)
+    run = [one for one in sys.argv[1:] if one != "--plan"]
+    again = command(*run) if run[:1] == ["segment"] else command("segment", source, "-o", output)
+    wall = max(1, round(hours * 1.5 + 0.5))
+    limits = f"--mem={round(plan.memory_bytes * 1.3 / 1e9) + 1}G"
+    stdout.print(
+        f"SLURM    sbatch --parsable --array=1-{parts} --time={wall}:00:00 {limits} "
+        f'--wrap "{again} --part \\$SLURM_ARRAY_TASK_ID/{parts}"',
+        markup=False,
+    )
+    stdout.print(
+        f'         sbatch --dependency=afterok:JOB --time={wall}:00:00 {limits} --wrap "{again} --resume"',
+        markup=False,
+    )
+    if not plan.record.resolved.min_size:
+        say("with --min-size 0 no component is joined, so the last call only names the files")
