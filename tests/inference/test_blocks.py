@@ -12,8 +12,8 @@ from mitoda.errors import FileError, InputError
 from mitoda.inference import block_run, block_store, blocks
 from mitoda.inference.block_run import blocks_folder, segment_blocks
 from mitoda.inference.events import AlreadyComplete, BlockDone, PartDone, Segmented
-from mitoda.inference.segment import segment
-from mitoda.inference.settings import BlockSettings, SegmentSettings
+from mitoda.inference.segment import predict_masks, segment
+from mitoda.inference.settings import BlockSettings, MaskSettings, SegmentSettings
 from mitoda.models.model import Model
 from mitoda.volumes import ArrayVolume, open_volume
 from tests.fakes import model_of, recipe, tiny_network
@@ -128,21 +128,32 @@ def test_blocks_that_are_no_whole_shards_and_snapping_are_refused(tmp_path):
 def test_labels_are_numbered_across_blocks(tmp_path):
     """Connected components by blocks, and split mitochondria section by section, equal those of `segment`."""
     volume = volume_of(19)
-    whole(volume, tmp_path, instances=tmp_path / "labels.tif", split=False)
-    run(volume, tmp_path, instances=tmp_path / "labels.zarr", split=False)
+    changes = {"threshold": 0.59, "min_size": 3, "split": False}
+    whole(volume, tmp_path, instances=tmp_path / "labels.tif", **changes)
+    run(volume, tmp_path, instances=tmp_path / "labels.zarr", **changes)
     expected = open_volume(tmp_path / "labels.tif")
     assert np.array_equal(read(tmp_path / "labels.zarr"), [expected.read(k) for k in range(19)])
     assert read(tmp_path / "labels.zarr").max() > 3
 
 
-def test_windows_of_large_sections_agree_with_the_whole(tmp_path, monkeypatch):
-    """Sections above the limit are cut into windows; with this network and a wide margin little differs."""
+def test_windows_of_large_sections_are_predicted_as_stacks_of_their_own(tmp_path, monkeypatch):
+    """Above the limit of pixels; each window with its margin is cut back to its core."""
     volume = volume_of(9)
     monkeypatch.setattr(block_run, "PIXELS", 16 * 16)
-    expected = whole(volume, tmp_path)
-    events = run(volume, tmp_path, BlockSettings(), overlap=8)
-    assert next(event.blocks for event in events if isinstance(event, BlockDone)) == 4
-    assert (read(tmp_path / "mask.zarr") == expected).mean() > 0.9
+    run(volume, tmp_path, BlockSettings(), overlap=8, min_size=0)
+    written = read(tmp_path / "mask.zarr")
+    settings = MaskSettings(overlap=8, **SMALL | {"min_size": 0})
+    for rows, columns, wide in (
+        (slice(0, 16), slice(0, 16), (slice(0, 20), slice(0, 24))),
+        (slice(16, 20), slice(16, 30), (slice(8, 20), slice(8, 30))),
+    ):
+        window = ArrayVolume(volume.array[:, *wide], volume.voxel_size, "window")
+        expected = np.stack(list(predict_masks(window, network(), settings)))
+        inner = tuple(
+            slice(core.start - side.start, core.stop - side.start)
+            for core, side in zip((rows, columns), wide, strict=True)
+        )
+        assert np.array_equal(written[:, rows, columns] > 0, expected[:, *inner])
 
 
 def test_constant_blocks_are_skipped(tmp_path, monkeypatch):
