@@ -92,6 +92,30 @@ class CountingVolume:
         return self.volume.read(section, rows, columns)
 
 
+class ComputedVolume:
+    """A volume of any size whose voxels are computed from their place; counts what is read, and how much at once."""
+
+    def __init__(self, shape: tuple[int, int, int], voxel_size: tuple[float, float, float] | None) -> None:
+        self.name, self.shape, self.dtype = "computed", shape, np.dtype(np.uint8)
+        self.voxel_size = voxel_size
+        self.total = self.most = 0
+        """Voxels read, and of one reading."""
+        self.sections: set[int] = set()
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Waves with noise."""
+        y, x = (
+            np.arange(length, dtype=np.uint32)[side]
+            for length, side in zip(self.shape[1:], (rows, columns), strict=True)
+        )
+        self.sections.add(section)
+        self.total += len(y) * len(x)
+        self.most = max(self.most, len(y) * len(x))
+        noise = (y[:, None] * np.uint32(2654435761) ^ x[None] * np.uint32(40503 + section)) >> np.uint32(27)
+        waves = 60 * (np.sin(y / 9.0)[:, None] + np.sin((x + section) / 11.0)[None]) + 120
+        return (waves + noise).clip(0, 255).astype(np.uint8)
+
+
 class UnreadableVolume:
     """Has a shape, and fails the test when anything of it is read."""
 

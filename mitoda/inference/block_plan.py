@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from mitoda.data.filled import FilledVolume
 from mitoda.inference.block_run import describe, middle_window
-from mitoda.inference.blocks import BlockRecord, WindowVolume, reach_of
+from mitoda.inference.blocks import BlockRecord, reach_of
 from mitoda.inference.settings import BlockSettings, SegmentSettings
 from mitoda.inference.streaming import predict, smoothing_reach
 from mitoda.inference.voxel_size import VoxelSizeFound, search_voxel_size
 from mitoda.models.model import Model
 from mitoda.volumes import Volume
-from mitoda.volumes.volume import stated_lengths
+from mitoda.volumes.volume import EVERYTHING, stated_lengths
+from mitoda.volumes.wrappers import BoxVolume
 
 SIDE = 512
 """Rows and columns of the measured piece."""
@@ -88,7 +89,7 @@ def _seconds_per_pixel(volume: Volume, model: Model, settings: SegmentSettings, 
         rows, columns = (
             slice(max(0, (size - side) // 2), min(size, (size + side) // 2)) for size in record.shape[1:]
         )
-        piece = WindowVolume(volume, rows, columns, record.voxel_size)
+        piece = BoxVolume(volume, (EVERYTHING, rows, columns), record.voxel_size)
         began = time.monotonic()
         for _ in predict(FilledVolume(piece), model, settings, middle, stop=middle + 1):
             pass

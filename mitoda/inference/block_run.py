@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mitoda.errors import FileError, InputError
-from mitoda.inference.block_store import create_array, shard_sides
-from mitoda.inference.blocks import BlockRecord, BlockWork, WindowVolume, reach_of
+from mitoda.inference.blocks import BlockRecord, BlockWork, reach_of
 from mitoda.inference.checks import oblong_pixels, result_warnings
 from mitoda.inference.cluster import Runner, cluster_runner, run_here
 from mitoda.inference.events import AlreadyComplete, BlockDone, Event, Notice, Numbered, PartDone, Segmented
@@ -30,7 +29,9 @@ from mitoda.postprocessing.joining import join_blocks
 from mitoda.volumes import Volume, open_labels, write_sections
 from mitoda.volumes.files import atomic_write, read_record, write_record
 from mitoda.volumes.lock import locked
-from mitoda.volumes.volume import Lengths, stated_lengths
+from mitoda.volumes.volume import EVERYTHING, Lengths, origin_of, stated_lengths
+from mitoda.volumes.wrappers import BoxVolume
+from mitoda.volumes.zarr_pages import LAYER, checked_version, layout
 
 RECORD = "record.json"
 PIXELS = 2**23
@@ -75,10 +76,10 @@ def segment_blocks(
     with ExitStack() as stack:
         if blocks.part is None:
             stack.enter_context(locked(output))
-        if settings.resume and _is_complete(output, settings):
+        work = yield from _prepare(open_stack, model, settings, blocks, device)
+        if _is_complete(work):
             yield AlreadyComplete(output)
             return
-        work = yield from _prepare(open_stack, model, settings, blocks, device)
         everything = range(len(work.record.grid))
         part, parts = blocks.part or (1, 1)
         count = 0
@@ -100,10 +101,11 @@ def segment_blocks(
         warnings = tuple(
             result_warnings(middle_window(open_stack()), work.record.voxel_size, model.geometry, found, left)
         )
-        publish(work)
+        named = _complete(work)
         if settings.instances is not None:
-            output = Path(settings.instances)
-            yield Numbered(output, count, count) if work.numbers_blocks else _number(work)
+            labels = Path(settings.instances)
+            yield Numbered(labels, count, count) if work.numbers_blocks else _number(work)
+        publish(work, named)
         yield Segmented(
             sections=work.record.shape[0],
             foreground=left / math.prod(work.record.shape),
@@ -113,9 +115,12 @@ def segment_blocks(
         )
 
 
-def _is_complete(output: Path, settings: SegmentSettings) -> bool:
-    """Whether a run to resume has given all files their names; its folder goes last."""
-    return all(path.exists() for path in settings.written) and not blocks_folder(output).exists()
+def _is_complete(work: BlockWork) -> bool:
+    """Whether this run has given all files their names before; its folder goes last."""
+    if work.folder.exists() or not all(path.exists() for path in work.settings.written):
+        return False
+    metadata = [Path(work.settings.output) / name for name in ("zarr.json", ".zattrs")]
+    return any(path.exists() and work.record.identity in path.read_text("utf-8") for path in metadata)
 
 
 def _prepare(
@@ -133,8 +138,6 @@ def _prepare(
         raise FileError(
             f"{folder} is left from an interrupted run; give --resume to continue it, or --overwrite to start again"
         )
-    elif Path(settings.output).exists() and not settings.overwrite and not folder.exists():
-        raise FileError(f"{settings.output} exists; give another name, or --overwrite to replace it")
     volume = open_stack()
     stated = stated_lengths(volume)
     if volume.voxel_size is None:
@@ -151,6 +154,11 @@ def _prepare(
     yield record.resolved
     work = BlockWork(open_stack, model.to("cpu"), device, settings, record, folder)
     if not folder.exists():
+        if settings.resume and _is_complete(work):
+            return work
+        for path in settings.written:
+            if path.exists() and not settings.overwrite:
+                raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
         _create(work)
     if read_record(folder / RECORD, BlockRecord) != record:
         raise FileError(
@@ -168,7 +176,7 @@ def describe(
     Raises
     ------
     InputError
-        If boundaries are to be moved to membranes, or the blocks wanted are not whole shards.
+        If boundaries are to be moved to membranes, or the blocks wanted are not whole files.
     """
     size = known_voxel_size(volume)
     resolved = resolve(settings, model.info, size)
@@ -177,7 +185,8 @@ def describe(
             "boundaries cannot be moved to membranes block by block, which takes the whole stack; give --no-snap, or "
             "write a TIFF, which one process segments as a whole"
         )
-    unit = shard_sides(volume.shape)
+    version = checked_version(settings.ome_zarr)
+    _, unit = layout(volume.shape, min(LAYER, volume.shape[0]), version)
     scale = model.geometry.scale(size)
     rows, columns = (
         math.ceil(settings.overlap * factor + max(0.0, abs(settings.boundary)) / length)
@@ -191,12 +200,12 @@ def describe(
             for side, step, whole in zip(blocks.block, unit, volume.shape, strict=True)
         ):
             raise InputError(
-                f"blocks of {blocks.block} voxels are not whole shards of the output, which are {unit}; two blocks "
+                f"blocks of {blocks.block} voxels are not whole files of the output, which are {unit}; two blocks "
                 "would write one file, so give multiples of these (sections, rows, columns)"
             )
         grid = BlockGrid(volume.shape, blocks.block, (rows, columns))
     identity = run_identity(middle_window(volume), model, settings, resolved)
-    files = [settings.probability is not None, settings.instances is not None, settings.split]
+    files = [settings.probability is not None, settings.instances is not None, settings.split, version]
     return BlockRecord(
         identity=fingerprint([identity, grid.shape, grid.block, grid.margin, resolved.min_size, files]),
         shape=grid.shape,
@@ -205,6 +214,7 @@ def describe(
         unit=unit,
         voxel_size=size,
         stated=stated,
+        origin=origin_of(volume),
         resolved=resolved,
         bfloat16=model.bfloat16,
     )
@@ -218,7 +228,7 @@ def middle_window(volume: Volume) -> Volume:
     height = min(rows, max(math.isqrt(PIXELS), PIXELS // columns))
     width = PIXELS // height
     top, left = (rows - height) // 2, (columns - width) // 2
-    return WindowVolume(volume, slice(top, top + height), slice(left, left + width))
+    return BoxVolume(volume, (EVERYTHING, slice(top, top + height), slice(left, left + width)))
 
 
 def _create(work: BlockWork) -> None:
@@ -229,7 +239,7 @@ def _create(work: BlockWork) -> None:
         names = ["mask.zarr", *(["predicted.zarr"] if work.is_joined else [])]
         names += ["probability.zarr"] if work.settings.probability is not None else []
         for name in names:
-            create_array(draft / name, work.record.shape, np.dtype(np.uint8), work.record.stated)
+            work.image(name, np.dtype(np.uint8), draft, exists=False)
         write_record(draft / RECORD, work.record)
         with suppress(FileExistsError):
             draft.rename(work.folder)
@@ -258,44 +268,53 @@ def _step(work: BlockWork, run: Runner, step: str, wanted: range) -> Iterator[Bl
 
 def join(work: BlockWork) -> int:
     """Join the components of all blocks, and keep their numbers for `BlockWork.finish`; return how many are kept."""
-    record = work.record
+    record, numbers = work.record, work.folder / "numbers.npy"
+    if numbers.exists():
+        return int(np.load(numbers, mmap_mode="r").max(initial=0))
     limit = SizeLimit.compact(record.resolved.min_size, record.voxel_size)
     joined = join_blocks(partial(work.read, "predict"), record.grid.counts, limit, record.shape[0])
-    for name, content in (("offsets", joined.offsets), ("numbers", joined.numbers)):
-        with atomic_write(work.folder / f"{name}.npy") as path, path.open("wb") as file:
-            np.save(file, content)
     if work.numbers_blocks and not (work.folder / "labels.zarr").exists():
         kind = np.dtype(np.uint16 if joined.count <= np.iinfo(np.uint16).max else np.uint32)
-        create_array(work.folder / "labels.zarr", record.shape, kind, record.stated)
+        work.image("labels.zarr", kind, work.folder, exists=False)
+    for path, content in ((work.folder / "offsets.npy", joined.offsets), (numbers, joined.numbers)):
+        with atomic_write(path) as partial_file, partial_file.open("wb") as file:
+            np.save(file, content)
     return joined.count
 
 
-def publish(work: BlockWork) -> None:
-    """Give the complete files their names, and remove the folder of the run."""
-    names = {"mask.zarr": work.settings.output, "probability.zarr": work.settings.probability}
+def _complete(work: BlockWork) -> dict[str, Path]:
+    """Complete the images of the run that have no name yet; return their names, the mask's last."""
+    named = {"probability.zarr": work.settings.probability, "mask.zarr": work.settings.output}
     if work.numbers_blocks:
-        names["labels.zarr"] = work.settings.instances
-    for name, path in names.items():
-        if (
-            path is None or not (work.folder / name).exists()
-        ):  # named already by a run that was interrupted here
-            continue
-        target = Path(path)
+        named = {"labels.zarr": work.settings.instances, **named}
+    left = {
+        name: Path(path) for name, path in named.items() if path is not None and (work.folder / name).exists()
+    }
+    for name in left:
+        work.image(name, work.array(name).dtype, work.folder).complete()
+    return left
+
+
+def publish(work: BlockWork, named: dict[str, Path]) -> None:
+    """Give the complete images their names, and remove the folder of the run."""
+    for name, target in named.items():
         if target.exists():
             if not work.settings.overwrite:
-                raise FileError(f"{target} was created meanwhile; the result stays in {work.folder / name}")
+                raise FileError(
+                    f"{target} was created meanwhile; the result stays in {work.folder / name}, so rename one of them"
+                )
             shutil.rmtree(target)
         shutil.move(work.folder / name, target)
     shutil.rmtree(work.folder)
 
 
 def _number(work: BlockWork) -> Numbered:
-    """Number the mitochondria of the mask section by section, as `segment` does."""
+    """Number the mitochondria of the complete mask section by section, as `segment` does."""
     settings = work.settings
     output = Path(str(settings.instances))
     found = instances(
-        open_labels(settings.output),
-        probability=settings.probability,
+        open_labels(work.folder / "mask.zarr"),
+        probability=None if settings.probability is None else work.folder / "probability.zarr",
         split=settings.split,
         voxel_size=work.record.voxel_size,
     )
@@ -306,5 +325,7 @@ def _number(work: BlockWork) -> Numbered:
         found.dtype,
         work.record.stated,
         overwrite=settings.overwrite or settings.resume,
+        origin=work.record.origin,
+        zarr_version=settings.ome_zarr,
     )
     return Numbered(output, found.count, found.components)

@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+import mitoda
 from mitoda.data.filled import FilledVolume
 from mitoda.errors import InputError
-from mitoda.inference.block_store import remove_shards
 from mitoda.inference.segment import make_finalizer
 from mitoda.inference.settings import Resolved, SegmentSettings
 from mitoda.inference.streaming import predict, smoothing_reach
@@ -36,7 +36,8 @@ from mitoda.postprocessing.mask import quantise
 from mitoda.volumes import Volume, VoxelSize
 from mitoda.volumes.files import atomic_write
 from mitoda.volumes.volume import EVERYTHING, Lengths
-from mitoda.volumes.wrappers import WrappedVolume
+from mitoda.volumes.wrappers import BoxVolume
+from mitoda.volumes.zarr_pages import LAYER, ZarrPages, checked_version, write_files
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class BlockRecord:
     block: tuple[int, int, int]
     margin: tuple[int, int]
     unit: tuple[int, int, int]
-    """Sides of a shard of the output: a file, which only one block writes."""
+    """Sides of a file of the output (a shard), which only one block writes."""
     voxel_size: VoxelSize
     stated: Lengths
     """Voxel size written into the output, as far as it is known."""
+    origin: VoxelSize
+    """Position of the first voxel in nanometres."""
     resolved: Resolved
     bfloat16: bool
 
@@ -62,28 +65,6 @@ class BlockRecord:
     def grid(self) -> BlockGrid:
         """The blocks."""
         return BlockGrid(self.shape, self.block, self.margin)
-
-
-class WindowVolume(WrappedVolume):
-    """Some rows and columns of all sections of a volume."""
-
-    def __init__(
-        self, volume: Volume, rows: slice, columns: slice, voxel_size: VoxelSize | None = None
-    ) -> None:
-        super().__init__(volume)
-        self.rows, self.columns = rows, columns
-        self.shape = (volume.shape[0], rows.stop - rows.start, columns.stop - columns.start)
-        self.voxel_size = voxel_size or volume.voxel_size
-
-    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
-        """Return part of one section; see `Volume.read`."""
-        return self.volume.read(section, _within(self.rows, rows), _within(self.columns, columns))
-
-
-def _within(outer: slice, inner: slice) -> slice:
-    """A part of a range, counted in the range, as part of the whole."""
-    start, stop, step = inner.indices(outer.stop - outer.start)
-    return slice(outer.start + start, outer.start + stop, step)
 
 
 @dataclass(frozen=True)
@@ -148,11 +129,27 @@ class BlockWork:
         with self.marker(step, index).open("rb") as file, np.load(file, allow_pickle=False) as content:
             return np.asarray(content[name])
 
-    def array(self, name: str, mode: str = "r+") -> Any:
-        """Open an array of the folder: a zarr array, (sections, rows, columns)."""
+    def image(self, name: str, dtype: np.dtype, folder: Path, exists: bool = True) -> ZarrPages:
+        """Create, or open to complete it, an image of the run in a folder."""
+        record = self.record
+        return ZarrPages(
+            folder / name,
+            record.shape,
+            dtype,
+            record.stated,
+            f"mitoda {mitoda.__version__}, blocks {record.identity}",
+            Path(self.settings.output).name.split(".")[0],
+            record.origin,
+            checked_version(self.settings.ome_zarr),
+            layer=min(LAYER, record.shape[0]),
+            exists=exists,
+        )
+
+    def array(self, name: str) -> Any:
+        """Open the full resolution of an image: a zarr array, (sections, rows, columns)."""
         import zarr
 
-        return zarr.open_array(self.folder / name / "0", mode=mode)
+        return zarr.open_array(self.folder / name / "0", mode="r+")
 
     def predict(self, index: int) -> Outcome:
         """Predict a block, and write its mask and its marker, whatever is there."""
@@ -180,7 +177,7 @@ class BlockWork:
 
     def _sections(self, block: Block) -> Iterator[tuple[np.ndarray, ...]]:
         """Mask, 0 and 255, and probability × 255 of each section of a block's core; 0 where the input is constant."""
-        window = WindowVolume(self._volume, *block.window, self.record.voxel_size)
+        window = BoxVolume(self._volume, (EVERYTHING, *block.window), self.record.voxel_size)
         if self._is_constant(window, block.core[0]):
             for _ in range(block.shape[0]):
                 yield (np.zeros(block.shape[1:], np.uint8),) * 2
@@ -269,8 +266,7 @@ class _Slabs:
         first = self._core[0].start + self._written
         if self._held == len(self._buffer) or first + self._held == self._core[0].stop:
             region = (slice(first, first + self._held), *self._core[1:])
-            remove_shards(self._array, region)
-            self._array[region] = self._buffer[: self._held]
+            write_files(self._array, region, self._buffer[: self._held])
             self._written, self._held = self._written + self._held, 0
 
 

@@ -17,7 +17,7 @@ from mitoda.methods import Arithmetic, method_named
 from mitoda.models.device import choose_bfloat16, choose_device, describe_device
 from mitoda.models.model import load_model
 from mitoda.models.weights import load_weights, save_weights
-from mitoda.training.domains import Prepared, choose_start, open_domain, prepare
+from mitoda.training.domains import Prepared, choose_start, open_domain, prepare, sample_box
 from mitoda.training.loop import Ended, RoundBegun, Saved, StepsDone, train
 from mitoda.training.painting import HeldBackScore
 from mitoda.training.report import Checks, check_result, draw_curves, write_run_report
@@ -190,7 +190,7 @@ def _search_voxel_size(plan: Plan, device: torch.device) -> tuple[Plan, Notice] 
     if target.voxel_size is not None:
         return None
     model = load_model(plan.start, device, plan.precision)
-    found = search_voxel_size(target, model)
+    found = search_voxel_size(sample_box(target), model)
     return replace(plan, target_voxel_size=found.voxel_size), Notice(found.sentence)
 
 

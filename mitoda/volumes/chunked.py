@@ -17,6 +17,8 @@ from mitoda.volumes.voxel_size import complete, plausible
 
 SLAB_LIMIT = 1 << 30
 """Bytes of decoded chunks that a volume keeps."""
+WHOLE_SLAB = 1 << 28
+"""Bytes of the chunks of whole sections up to which they are decoded, and kept, for a part of a section too."""
 
 Selection = tuple[slice | int, ...]
 
@@ -92,17 +94,16 @@ class ChunkedVolume:
         section = self.shape[1] * self.shape[2] * self.dtype.itemsize
         self.file_size = self.shape[0] * section  # not compared: a chunk that is all zero is not stored
         check_claim(self.name, self.file_size, section, self.file_size)
-        self._depth = self._slab_depth(section)
-        self._slabs: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._depth = self._slab_depth()
+        self._slabs: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def _slab_depth(self, section: int) -> int:
-        """Sections that are decoded together; 1 where nothing is gained or a slab is too large to be kept."""
+    def _slab_depth(self) -> int:
+        """Sections that are decoded together."""
         dimension = self._dimensions["Z"]
         if self.stored.chunks is None or dimension is None:
             return 1
-        depth = min(self.stored.chunks[dimension], self.shape[0])
-        return depth if depth * section <= SLAB_LIMIT else 1
+        return min(self.stored.chunks[dimension], self.shape[0])
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_slabs": OrderedDict(), "_lock": None}
@@ -125,26 +126,32 @@ class ChunkedVolume:
             If the section is damaged, with its number.
         """
         check_section(self, section)
-        if self._depth > 1:
-            return self._slab(section)[section % self._depth, rows, columns].copy()
         first, last, row_rest = span(rows, self.shape[1])
         left, right, column_rest = span(columns, self.shape[2])
+        slab_bytes = self._depth * self.dtype.itemsize
+        if self._depth > 1 and slab_bytes * self.shape[1] * self.shape[2] <= WHOLE_SLAB:
+            return self._slab(section, 0, self.shape[1], 0, self.shape[2])[rows, columns].copy()
+        if self._depth > 1 and slab_bytes * (last - first) * (right - left) <= SLAB_LIMIT:
+            return self._slab(section, first, last, left, right)[row_rest, column_rest].copy()
         region = self._load(section, slice(section, section + 1), slice(first, last), slice(left, right))
         return np.array(region[0, row_rest, column_rest], self.dtype)
 
-    def _slab(self, section: int) -> np.ndarray:
+    def _slab(self, section: int, first: int, last: int, left: int, right: int) -> np.ndarray:
+        """A part of a section, from the chunks that hold it, which are kept."""
         number = section // self._depth
+        key = (number, first, last, left, right)
         with self._lock:
-            kept = self._slabs.get(number)
+            kept = self._slabs.get(key)
             if kept is None:
                 start = number * self._depth
                 sections = slice(start, min(start + self._depth, self.shape[0]))
-                loaded = self._load(section, sections, slice(0, self.shape[1]), slice(0, self.shape[2]))
-                kept = self._slabs[number] = np.ascontiguousarray(loaded, self.dtype)
-                while len(self._slabs) > 1 and len(self._slabs) * kept.nbytes > SLAB_LIMIT:
+                loaded = self._load(section, sections, slice(first, last), slice(left, right))
+                kept = self._slabs[key] = np.ascontiguousarray(loaded, self.dtype)
+                while len(self._slabs) > 1 and sum(one.nbytes for one in self._slabs.values()) > SLAB_LIMIT:
                     self._slabs.popitem(last=False)
-            self._slabs.move_to_end(number)
-            return kept
+            self._slabs.move_to_end(key)
+            part: np.ndarray = kept[section % self._depth]
+            return part
 
     def _load(self, section: int, sections: slice, rows: slice, columns: slice) -> np.ndarray:
         """Read a region with axes (section, row, column)."""

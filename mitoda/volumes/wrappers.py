@@ -6,7 +6,15 @@ from collections import OrderedDict
 import numpy as np
 
 from mitoda.errors import InputError
-from mitoda.volumes.volume import EVERYTHING, Volume, origin_of, remark_of, stated_lengths
+from mitoda.volumes.volume import (
+    EVERYTHING,
+    Volume,
+    VoxelSize,
+    check_section,
+    origin_of,
+    remark_of,
+    stated_lengths,
+)
 
 
 class WrappedVolume:
@@ -21,6 +29,37 @@ class WrappedVolume:
         self.stated = stated_lengths(volume)
         self.origin = origin_of(volume)
         self.remark = remark_of(volume)
+
+
+class BoxVolume(WrappedVolume):
+    """A box of a volume: some sections, rows and columns, counted from 0.
+
+    Parameters
+    ----------
+    volume : Volume
+    box : (slice, slice, slice)
+        Sections, rows and columns, each without a step.
+    voxel_size : (float, float, float), optional
+        Nanometres, instead of the volume's.
+    """
+
+    def __init__(
+        self, volume: Volume, box: tuple[slice, slice, slice], voxel_size: VoxelSize | None = None
+    ) -> None:
+        super().__init__(volume)
+        self.box = tuple(range(length)[side] for side, length in zip(box, volume.shape, strict=True))
+        sections, rows, columns = (len(side) for side in self.box)
+        self.shape = (sections, rows, columns)
+        self.voxel_size = voxel_size or volume.voxel_size
+
+    def read(self, section: int, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> np.ndarray:
+        """Return part of one section; see `Volume.read`."""
+        check_section(self, section)
+        inner = [side[wanted] for side, wanted in zip(self.box[1:], (rows, columns), strict=True)]
+        if any(one.step < 0 for one in inner):
+            return self.read(section)[rows, columns]
+        top, left = (slice(one.start, one.stop, one.step) for one in inner)
+        return self.volume.read(self.box[0][section], top, left)
 
 
 def grey_type(dtype: np.dtype) -> np.dtype:
