@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 CLUSTER = "Larger than a machine (-o OUT.zarr)"
 
 
-def _fraction(text: str) -> tuple[int, int]:
+def read_part(text: str | None) -> tuple[int, int] | None:
     """Read 3/64; raises `BadParameter`."""
+    if text is None:
+        return None
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise typer.BadParameter(f"{text!r} is not a part such as 3/64")
+        raise typer.BadParameter(f"{text!r} is not a part such as 3/64", param_hint="--part")
     return int(part), int(parts)
 
 
-Part = tuple[int, int]
 WorkersOption = Annotated[
     int | None,
     typer.Option(rich_help_panel=CLUSTER, help="Compute blocks in so many processes of this machine."),
@@ -42,11 +43,10 @@ SchedulerOption = Annotated[
     ),
 ]
 PartOption = Annotated[
-    Part | None,
+    str | None,
     typer.Option(
         rich_help_panel=CLUSTER,
         metavar="K/N",
-        parser=_fraction,
         help="Compute the K-th of N shares of the blocks, in a job array. The last call, with --resume instead, "
         "joins them.",
     ),

@@ -16,6 +16,7 @@ from mitoda.cli.blocks import (
     WorkersOption,
     is_in_blocks,
     part_summary,
+    read_part,
     show_plan,
 )
 from mitoda.cli.display import Ticker, duration, say, stderr, warn
@@ -209,8 +210,8 @@ def segment(
     settings = {
         job: make(output=job.output, probability=job.probability, instances=job.instances) for job in jobs
     }
-    blocks = BlockSettings(block=block, workers=workers, scheduler=scheduler, part=part)
-    load = cache(partial(load_model, weights, device, precision))
+    blocks = BlockSettings(block=block, workers=workers, scheduler=scheduler, part=read_part(part))
+    load = cache(partial(load_model, weights, device if scheduler is None else "cpu", precision))
     if len(jobs) > 1:
         load()  # weights that cannot be read fail once, not for every stack
 

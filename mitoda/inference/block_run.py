@@ -94,8 +94,9 @@ def segment_blocks(
         if work.is_joined:
             count = join(work)
             yield from _step(work, run, "finish", everything)
+        voxels = math.prod(work.record.shape)
         found, left = (
-            sum(int(work.read(step, index, "foreground")) for index in everything)
+            sum(int(work.read(step, index, "foreground")) for index in everything) / voxels
             for step in ("predict", "finish" if work.is_joined else "predict")
         )
         warnings = tuple(
@@ -108,7 +109,7 @@ def segment_blocks(
         publish(work, named)
         yield Segmented(
             sections=work.record.shape[0],
-            foreground=left / math.prod(work.record.shape),
+            foreground=left,
             seconds=time.monotonic() - began,
             stride=model.geometry.stride(work.record.voxel_size, work.record.shape[0]),
             warnings=warnings,

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mitoda.data.augmentation import Augmentation
 from mitoda.data.geometry import Geometry
+from mitoda.data.sampling import read_batch, seeded
 from mitoda.errors import FileError, InputError
 from mitoda.methods import METHODS
 from mitoda.models.weights import DEFAULT_WEIGHTS
@@ -15,7 +17,7 @@ from mitoda.training.domains import choose_source, choose_start, open_domain, pr
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings, load_plan
 from mitoda.volumes import write_sections
-from tests.fakes import compact_weights
+from tests.fakes import ComputedVolume, compact_weights
 
 TRAINING = TrainingSettings(
     method="isc", steps=2, patch=128, batch_size=1, workers=1, assignments={"consistency": "0.2"}
@@ -304,3 +306,31 @@ def test_weights_for_any_stack_carry_how_to_segment_it(files):
     assert threshold(method="source-only", augmentation="wide") == 0.4
     assert threshold(method="source-only") == 0.5
     assert threshold(method="isc", augmentation="wide") == 0.5
+
+
+def test_a_target_of_ten_terabytes_is_learnt_from_a_box_in_bounded_memory(files, monkeypatch):
+    """No section is read whole; batches, and the section in the middle, lie in 512 sections of 2048 × 2048 pixels."""
+    volume = ComputedVolume((25_000, 20_000, 20_000), (8.0, 8.0, 8.0))
+    original = adaptation.open_domain
+
+    def opened(spec, **options):
+        if spec == "huge":
+            return adaptation.Domain("huge", volume, None, "none")
+        return original(spec, **options)
+
+    monkeypatch.setattr(adaptation, "open_domain", opened)
+    prepared = prepare(plan_for(files, target="huge"))
+    assert prepared.stack.shape == prepared.target.volume.shape == (512, 2048, 2048)
+    for step in range(3):
+        draw = read_batch(prepared.target, 2, 128, Augmentation(), seeded(0, step))
+        assert len(draw.crops) == 2
+    assert volume.most <= 2048 * 2048
+    assert max(volume.sections) - min(volume.sections) < 512
+
+
+def test_a_large_target_without_tissue_in_the_middle_of_its_boxes_is_refused():
+    """Instead of training on padding."""
+    volume = ComputedVolume((25_000, 20_000, 20_000), (8.0, 8.0, 8.0))
+    volume.read = lambda section, rows, columns: np.zeros((8, 8), np.uint8)
+    with pytest.raises(InputError, match="constant in the middle of twenty boxes"):
+        adaptation.sample_box(volume)
