@@ -12,8 +12,10 @@ from mitoda.inference.settings import BlockSettings, SegmentSettings
 from mitoda.volumes.files import output_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from mitoda.inference.block_plan import BlockPlan
-    from mitoda.inference.events import PartDone
+    from mitoda.inference.events import Event, PartDone
     from mitoda.models.model import Model
     from mitoda.volumes import Volume
 
@@ -78,6 +80,24 @@ def is_in_blocks(settings: SegmentSettings, blocks: BlockSettings) -> bool:
             "--workers, --scheduler, --part, --block and --plan are for a mask in OME-Zarr: -o OUT.zarr"
         )
     return False
+
+
+def start(
+    open_stack: "Callable[[], Volume]",
+    stack: "Volume",
+    model: "Model",
+    settings: SegmentSettings,
+    blocks: BlockSettings,
+    device: str,
+) -> "Generator[Event, None, None]":
+    """Segment a stack in blocks if the mask is an OME-Zarr; as a whole if not, or if boundaries are to be moved."""
+    from mitoda.inference.block_run import segment_blocks
+    from mitoda.inference.segment import segment as run
+
+    snaps = model.info.snap if settings.snap is None else settings.snap
+    if is_in_blocks(settings, blocks) and not (snaps and blocks == BlockSettings()):
+        return segment_blocks(open_stack, model, settings, blocks, device)
+    return run(stack, model, settings)
 
 
 def part_summary(done: "PartDone") -> str:

@@ -1,6 +1,5 @@
 """`mitoda segment`."""
 
-from collections.abc import Callable
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -14,10 +13,10 @@ from mitoda.cli.blocks import (
     PlanOption,
     SchedulerOption,
     WorkersOption,
-    is_in_blocks,
     part_summary,
     read_part,
     show_plan,
+    start,
 )
 from mitoda.cli.display import Ticker, duration, say, stderr, warn
 from mitoda.cli.instances import instances_summary
@@ -241,24 +240,6 @@ def how_to_continue(output: Path) -> str:
     if output.suffix.lower() in (".tif", ".tiff", ".zarr"):
         return f"what is done is kept beside {output}; continue with the same command and --resume"
     return f"{output} is not written: only TIFF and OME-Zarr can be continued, so start again"
-
-
-def start(
-    open_stack: "Callable[[], Volume]",
-    stack: "Volume",
-    model: "Model",
-    settings: SegmentSettings,
-    blocks: BlockSettings,
-    device: str,
-) -> "Generator[Event, None, None]":
-    """Segment a stack in blocks if the mask is an OME-Zarr; as a whole if not, or if boundaries are to be moved."""
-    from mitoda.inference.block_run import segment_blocks
-    from mitoda.inference.segment import segment as run
-
-    snaps = model.info.snap if settings.snap is None else settings.snap
-    if is_in_blocks(settings, blocks) and not (snaps and blocks == BlockSettings()):
-        return segment_blocks(open_stack, model, settings, blocks, device)
-    return run(stack, model, settings)
 
 
 def _segment(
