@@ -132,13 +132,14 @@ class BlockWork:
     def image(self, name: str, dtype: np.dtype, folder: Path, exists: bool = True) -> ZarrPages:
         """Create, or open to complete it, an image of the run in a folder."""
         record = self.record
+        written = {"probability.zarr": self.settings.probability, "labels.zarr": self.settings.instances}
         return ZarrPages(
             folder / name,
             record.shape,
             dtype,
             record.stated,
             f"mitoda {mitoda.__version__}, blocks {record.identity}",
-            Path(self.settings.output).name.split(".")[0],
+            Path(written.get(name) or self.settings.output).name.split(".")[0],
             record.origin,
             checked_version(self.settings.ome_zarr),
             layer=min(LAYER, record.shape[0]),

@@ -50,8 +50,9 @@ def test_a_local_cluster_whose_worker_is_killed_gives_the_same_bytes(tmp_path):
     volume = volume_of(19)
     run(volume, tmp_path)
     expected = files_of(tmp_path / "mask.zarr")
+    (tmp_path / "cluster").mkdir()
     deadly = DeadlyVolume(volume, 10, tmp_path / "killed")
-    settings = SegmentSettings(output=tmp_path / "cluster.zarr", **SMALL)
+    settings = SegmentSettings(output=tmp_path / "cluster" / "mask.zarr", **SMALL)
     events = list(
         segment_blocks(
             partial(itself, deadly), network(), settings, BlockSettings(block=(4, 32, 32), workers=2), "cpu"
@@ -59,7 +60,7 @@ def test_a_local_cluster_whose_worker_is_killed_gives_the_same_bytes(tmp_path):
     )
     assert int((tmp_path / "killed").read_text()) != os.getpid()
     assert isinstance(events[-1], Segmented)
-    assert files_of(tmp_path / "cluster.zarr") == expected
+    assert files_of(settings.output) == expected
     done = [event.done for event in events if isinstance(event, BlockDone) and event.step == "predict"]
     assert done == [1, 2, 3, 4, 5]
 
