@@ -127,16 +127,17 @@ def test_the_overhead_of_scheduling_is_measured(tmp_path, client):
 
 def test_an_error_in_a_block_is_raised_after_its_retries(tmp_path, client):
     """With what the block said."""
-    tried = []
+    tried = tmp_path / "tried"  # a file, because the step is a copy on the worker
 
     def step(index: int) -> Outcome:
-        tried.append(index)
+        with tried.open("a") as file:
+            file.write("x")
         raise InputError(f"block {index} is wrong")
 
     name = cluster.send(client, work_of(tmp_path, Record, step))
     with pytest.raises(InputError, match="block 3 is wrong"):
         list(cluster.run_on(client, name, "predict", [3]))
-    assert len(tried) == cluster.RETRIES + 1
+    assert tried.read_text() == "x" * (cluster.RETRIES + 1)
 
 
 def test_a_scheduler_that_does_not_answer_is_refused(tmp_path):
