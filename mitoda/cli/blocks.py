@@ -94,7 +94,8 @@ def start(
     from mitoda.inference.block_run import segment_blocks
     from mitoda.inference.segment import segment as run
 
-    snaps = model.info.snap if settings.snap is None else settings.snap
+    info = model.info if stack.voxel_size is None else model.info.for_sections(stack.voxel_size[0])
+    snaps = info.snap if settings.snap is None else settings.snap
     if is_in_blocks(settings, blocks) and not (snaps and blocks == BlockSettings()):
         return segment_blocks(open_stack, model, settings, blocks, device)
     return run(stack, model, settings)
