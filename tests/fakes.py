@@ -143,9 +143,19 @@ class BrokenVolume(CountingVolume):
 
 
 def compact_weights(path: Path, seed: int = 0, **changes: object) -> WeightsInfo:
-    """Write random weights of the compact backbone, for 10 nm pixels and pairs 20 nm apart; return what they say."""
+    """Write random weights of the compact backbone, for 10 nm pixels and pairs 20 nm apart; return what they say.
+
+    Without the prior of a new network, which predicts no mitochondria at all.
+    """
     torch.manual_seed(seed)
     values: dict[str, object] = {"backbone": "compact", "pixel": (10.0, 10.0), "spacing": 20.0, **changes}
     info = WeightsInfo(**values)  # type: ignore[arg-type]
-    save_weights(path, build_network("compact"), info)
+    save_weights(path, without_prior(build_network("compact")), info)
     return info
+
+
+def without_prior(network: PairNetwork) -> PairNetwork:
+    """Return a network whose heads prefer no class."""
+    for head in network.heads:
+        torch.nn.init.zeros_(head[3].bias)
+    return network

@@ -227,7 +227,7 @@ def _say_start(event: "Started") -> None:
         f"pairs {prepared.info.spacing:g} nm apart"
     )
     if prepared.info.start:
-        instead = " (--from-scratch starts without)" if plan.start == "auto" else ""
+        instead = " (--from-scratch starts without)" if not plan.source_free else ""
         say(f"starting from the weights '{prepared.info.start}'{instead}")
     if prepared.painted is not None:
         painted = prepared.painted

@@ -126,7 +126,7 @@ class BlockWork:
 
     def read(self, step: str, index: int, name: str) -> np.ndarray:
         """Return one array of a marker."""
-        with self.marker(step, index).open("rb") as file, np.load(file, allow_pickle=False) as content:
+        with self.marker(step, index).open("rb") as file, np.load(file) as content:
             return np.asarray(content[name])
 
     def image(self, name: str, dtype: np.dtype, folder: Path, exists: bool = True) -> ZarrPages:

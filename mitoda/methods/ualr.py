@@ -7,7 +7,7 @@ MICCAI 2021, doi 10.1007/978-3-030-87199-4_18; code ngchc/DA-MitoSeg 6d66579. Th
     B  once         the network of A predicts the unlabelled target 10 times under dropout: mean m and deviation σ; of
                     each class (m ≥ 0.5 or not) the 95th percentile of all its σ becomes a threshold
     C  the rest     a fresh network without dropout learns L_s on target patches alone, from the labels m ≥ 0.5;
-                    pixels whose σ is not under their class's threshold are left out (rectification by masking)
+                    pixels whose σ is above their class's threshold are left out (rectification by masking)
 
 Learning rates: A and C rise from 0.1 as 0.1 + 0.9 (t / w)² and fall as 0.1 + 0.9 (1 − (t − w))², t the share of the
 stage and w its warm-up: 0.05 of A and 0.1 of C (code: 1,000 of 20,000 and of 10,000 steps). `--set own_schedule=false`
@@ -75,18 +75,20 @@ def spatial_dropout(network: nn.Module, probability: float) -> Iterator[None]:
 
 
 def rectified_labels(mean: np.ndarray, deviation: np.ndarray, percentile: float) -> np.ndarray:
-    """Label means of at least 0.5, without the pixels of each class whose deviation is not under its percentile.
+    """Label means of at least 0.5, without the pixels of each class whose deviation is above its percentile.
 
     Returns
     -------
     ndarray of uint8
-        `MITOCHONDRION`, `BACKGROUND` or `UNSURE`. A class whose deviations are all equal keeps all its pixels.
+        `MITOCHONDRION`, `BACKGROUND` or `UNSURE`.
     """
     labels = np.full(mean.shape, UNSURE, np.uint8)
     for label, members in ((BACKGROUND, mean < 0.5), (MITOCHONDRION, mean >= 0.5)):
-        spread = deviation[members]
-        threshold = np.percentile(spread, percentile) if spread.size and np.ptp(spread) > 0 else np.inf
-        labels[members & (deviation < threshold)] = label
+        if (
+            members.any()
+        ):  # most deviations of a sure network are 0 after rounding, and so may the percentile be
+            threshold = np.percentile(deviation[members], percentile)
+            labels[members & (deviation <= threshold)] = label
     return labels
 
 
@@ -135,17 +137,17 @@ class Ualr(Method):
 
     def relabel(self, teacher: Teacher, images: Volume) -> PseudoLabels:
         """Stage B: label the target from its predictions under dropout; the images are not looked at again."""
+        passes = self.settings.passes
         with spatial_dropout(teacher.network, self.settings.dropout):
             one = teacher.predict()
-            total = one.probabilities.astype(np.float32)
+            total = one.probabilities.astype(np.int32)
             squared = total**2
-            for _ in range(self.settings.passes - 1):
-                values = teacher.predict().probabilities.astype(np.float32)
+            for _ in range(passes - 1):
+                values = teacher.predict().probabilities.astype(np.int32)
                 total += values
                 squared += values**2
-        mean = total / self.settings.passes
-        deviation = np.sqrt(np.maximum(squared / self.settings.passes - mean**2, 0))
-        labels = rectified_labels(mean / 255, deviation, self.settings.percentile)
+        deviation = np.sqrt(passes * squared.astype(np.int64) - total.astype(np.int64) ** 2, dtype=np.float32)
+        labels = rectified_labels(total / np.float32(255 * passes), deviation, self.settings.percentile)
         return PseudoLabels(labels, one.first_section, one.cell, low=0.25, high=0.75)
 
     def update(

@@ -254,6 +254,6 @@ class _Numbering:
         numbers, voxels = self._sets.roots(), np.append(self._voxels, self._part_voxels)
         voxels[0] = 0
         sizes = np.bincount(numbers, voxels)
-        components = connected_components(touching)[0] - np.count_nonzero(voxels == 0)
+        components = int(connected_components(touching)[0]) - int(np.count_nonzero(voxels == 0))
         kept = np.where(sizes[numbers] >= max(min_size, 1), numbers, 0)
         return Instances(self._sections, kept, components, shape, voxel_size)

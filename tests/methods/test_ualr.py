@@ -63,17 +63,23 @@ def test_dropout_drops_whole_channels_after_each_of_four_poolings():
 
 
 def test_rectified_pixels_of_a_hand_made_case():
-    """Labels are mean ≥ 0.5; of each class the pixels from its own percentile on are unsure."""
+    """Labels are mean ≥ 0.5; of each class the pixels above its own percentile are unsure."""
     mean = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.8, 0.9])
     deviation = np.array([0.1, 0.2, 0.3, 0.4, 0.9, 0.5, 0.1])
     sure, wrong = [BACKGROUND, MITOCHONDRION], UNSURE
-    assert rectified_labels(mean, deviation, 50.0).tolist() == [sure[0]] * 2 + [wrong] * 4 + [sure[1]]
-    assert rectified_labels(mean, deviation, 100.0).tolist() == [sure[0]] * 3 + [wrong] * 2 + [sure[1]] * 2
+    assert rectified_labels(mean, deviation, 50.0).tolist() == [
+        sure[0], sure[0], wrong, wrong, wrong, sure[1], sure[1],
+    ]  # fmt: skip
+    assert rectified_labels(mean, deviation, 100.0).tolist() == [sure[0]] * 4 + [sure[1]] * 3
 
 
-def test_a_class_without_deviation_keeps_its_pixels():
-    """As without dropout; a class that is nowhere changes nothing."""
-    assert (rectified_labels(np.full(5, 0.7), np.zeros(5), 95.0) == MITOCHONDRION).all()
+def test_a_class_mostly_without_deviation_keeps_those_pixels():
+    """As without dropout, or of a sure network; a class that is nowhere changes nothing."""
+    deviation = np.zeros(100)
+    deviation[:2] = 0.1
+    labels = rectified_labels(np.full(100, 0.7), deviation, 95.0)
+    assert (labels[2:] == MITOCHONDRION).all()
+    assert (labels[:2] == UNSURE).all()
 
 
 def test_about_the_percentile_of_each_class_is_kept():
