@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mitoda.cli.display import command, duration, say, stdout, warn
+from mitoda.cli.stopping import say_how_to_continue
 from mitoda.inference.settings import BlockSettings, SegmentSettings
 from mitoda.volumes.files import output_kind
 
@@ -71,15 +72,12 @@ PlanOption = Annotated[
 ]
 
 
-def is_in_blocks(settings: SegmentSettings, blocks: BlockSettings) -> bool:
-    """Whether a mask can be written in blocks; BadParameter if not and options ask for it."""
-    if output_kind(Path(settings.output)) == "Zarr":
-        return True
-    if blocks != BlockSettings():
+def check_mask_of_blocks(settings: SegmentSettings, blocks: BlockSettings) -> None:
+    """Refuse options of blocks for a mask that cannot be written in blocks; raises `BadParameter`."""
+    if blocks != BlockSettings() and output_kind(Path(settings.output)) != "Zarr":
         raise typer.BadParameter(
             "--workers, --scheduler, --part, --block and --plan are for a mask in OME-Zarr: -o OUT.zarr"
         )
-    return False
 
 
 def start(
@@ -90,15 +88,26 @@ def start(
     blocks: BlockSettings,
     device: str,
 ) -> "Generator[Event, None, None]":
-    """Segment a stack in blocks if the mask is an OME-Zarr; as a whole if not, or if boundaries are to be moved."""
-    from mitoda.inference.block_run import segment_blocks
+    """Segment a stack in blocks where that can be done, otherwise as a whole; say how to continue if it is stopped."""
+    from mitoda.inference.block_run import segment_blocks, why_whole
     from mitoda.inference.segment import segment as run
 
+    check_mask_of_blocks(settings, blocks)
     info = model.info if stack.voxel_size is None else model.info.for_sections(stack.voxel_size[0])
-    snaps = info.snap if settings.snap is None else settings.snap
-    if is_in_blocks(settings, blocks) and not (snaps and blocks == BlockSettings()):
+    snap = info.snap if settings.snap is None else settings.snap
+    if blocks != BlockSettings() or not why_whole(settings, snap):
+        say_how_to_continue(lambda: how_to_continue(settings.output, True))
         return segment_blocks(open_stack, model, settings, blocks, device)
+    is_tiff = all(output_kind(path) == "TIFF" for path in settings.written)
+    say_how_to_continue(lambda: how_to_continue(settings.output, is_tiff))
     return run(stack, model, settings)
+
+
+def how_to_continue(output: Path | str, can_be_continued: bool) -> str:
+    """What an interrupted run leaves, and how to go on."""
+    if can_be_continued:
+        return f"what is done is kept beside {output}; continue with the same command and --resume"
+    return f"{output} is not written, and only TIFF can be continued, so start again"
 
 
 def part_summary(done: "PartDone") -> str:
@@ -118,7 +127,7 @@ def show_plan(
     from mitoda.inference.block_plan import plan_segmentation
     from mitoda.models.device import describe_device
 
-    is_in_blocks(settings, replace(blocks, block=blocks.block or (1, 1, 1)))
+    check_mask_of_blocks(settings, replace(blocks, block=blocks.block or (1, 1, 1)))
     plan = plan_segmentation(stack, model, settings, blocks)
     print_plan(plan, source, Path(settings.output), describe_device(model.device))
     return f"{len(plan.record.grid)} blocks"

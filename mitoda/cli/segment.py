@@ -34,7 +34,6 @@ from mitoda.cli.options import (
 )
 from mitoda.cli.show import open_input
 from mitoda.cli.stacks import Job, plan_jobs, run_jobs
-from mitoda.cli.stopping import say_how_to_continue
 from mitoda.inference.settings import BlockSettings, MaskSettings, SegmentSettings
 
 if TYPE_CHECKING:
@@ -228,18 +227,10 @@ def segment(
             return show_plan(stack, load(), settings[job], blocks, job.source)
         if job.report is not None:
             check_page_path(job.report, sources, overwrite or resume)
-        say_how_to_continue(lambda: how_to_continue(job.output))
         events = start(open_stack, stack, load(), settings[job], blocks, device)
         return _segment(events, stack, load(), settings[job], job.report, quiet)
 
     run_jobs(jobs, work)
-
-
-def how_to_continue(output: Path) -> str:
-    """What an interrupted run leaves, and how to go on."""
-    if output.suffix.lower() in (".tif", ".tiff", ".zarr"):
-        return f"what is done is kept beside {output}; continue with the same command and --resume"
-    return f"{output} is not written: only TIFF and OME-Zarr can be continued, so start again"
 
 
 def _segment(

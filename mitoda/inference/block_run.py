@@ -27,10 +27,11 @@ from mitoda.postprocessing.components import SizeLimit
 from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.joining import join_blocks
 from mitoda.volumes import Volume, open_labels, write_sections
-from mitoda.volumes.files import atomic_write, read_record, write_record
+from mitoda.volumes.files import atomic_write, output_kind, read_record, write_record
 from mitoda.volumes.lock import locked
 from mitoda.volumes.volume import EVERYTHING, Lengths, origin_of, stated_lengths
 from mitoda.volumes.wrappers import BoxVolume
+from mitoda.volumes.writer import move_into_place
 from mitoda.volumes.zarr_pages import LAYER, checked_version, layout
 
 RECORD = "record.json"
@@ -133,9 +134,10 @@ def _prepare(
 ) -> Generator[Event, None, BlockWork]:
     """Find what all blocks share, or read it from the run to continue; make the folder and its arrays."""
     folder = blocks_folder(Path(settings.output))
-    if folder.exists() and settings.overwrite:
+    is_continued = settings.resume or blocks.part is not None
+    if folder.exists() and settings.overwrite and not is_continued:
         remove_folder(folder)
-    elif folder.exists() and not settings.resume and blocks.part is None:
+    elif folder.exists() and not is_continued:
         raise FileError(
             f"{folder} is left from an interrupted run; give --resume to continue it, or --overwrite to start again"
         )
@@ -163,8 +165,8 @@ def _prepare(
         _create(work)
     if read_record(folder / RECORD, BlockRecord) != record:
         raise FileError(
-            f"{folder} is left from a run with another stack, weights or settings; resume it with the same ones, or "
-            "give --overwrite to start again"
+            f"{folder} is left from a run with another stack, weights or settings; continue it with the same ones, or "
+            "remove it to start again"
         )
     return work
 
@@ -177,15 +179,12 @@ def describe(
     Raises
     ------
     InputError
-        If boundaries are to be moved to membranes, or the blocks wanted are not whole files.
+        If the stack cannot be segmented in blocks, or the blocks wanted are not whole files.
     """
     size = known_voxel_size(volume)
     resolved = resolve(settings, model.info, size)
-    if resolved.snap:
-        raise InputError(
-            "boundaries cannot be moved to membranes block by block, which takes the whole stack; give --no-snap, or "
-            "write a TIFF, which one process segments as a whole"
-        )
+    if reason := why_whole(settings, resolved.snap):
+        raise InputError(reason)
     version = checked_version(settings.ome_zarr)
     _, unit = layout(volume.shape, min(LAYER, volume.shape[0]), version)
     scale = model.geometry.scale(size)
@@ -219,6 +218,19 @@ def describe(
         resolved=resolved,
         bfloat16=model.bfloat16,
     )
+
+
+def why_whole(settings: SegmentSettings, snap: bool) -> str:
+    """Why a stack must be segmented as a whole, by one process, and what to do about it; empty if blocks will do."""
+    for path in settings.paths:
+        if output_kind(path) != "Zarr":
+            return f"{path} cannot be written block by block, only OME-Zarr can; give it a name that ends in .zarr"
+    if snap:
+        return (
+            "boundaries cannot be moved to membranes block by block, which takes the whole stack; give --no-snap, or "
+            "leave out the options of blocks"
+        )
+    return ""
 
 
 def middle_window(volume: Volume) -> Volume:
@@ -299,13 +311,11 @@ def _complete(work: BlockWork) -> dict[str, Path]:
 def publish(work: BlockWork, named: dict[str, Path]) -> None:
     """Give the complete images their names, and remove the folder of the run."""
     for name, target in named.items():
-        if target.exists():
-            if not work.settings.overwrite:
-                raise FileError(
-                    f"{target} was created meanwhile; the result stays in {work.folder / name}, so rename one of them"
-                )
-            shutil.rmtree(target)
-        shutil.move(work.folder / name, target)
+        if target.exists() and not work.settings.overwrite:
+            raise FileError(
+                f"{target} was created meanwhile; the result stays in {work.folder / name}, so rename one of them"
+            )
+        move_into_place(work.folder / name, target)
     shutil.rmtree(work.folder)
 
 

@@ -34,7 +34,7 @@ from mitoda.models.model import Model
 from mitoda.postprocessing.joining import FIELDS, BlockLabeller, BlockLabels
 from mitoda.postprocessing.mask import quantise
 from mitoda.volumes import Volume, VoxelSize
-from mitoda.volumes.files import atomic_write
+from mitoda.volumes.files import atomic_write, output_kind
 from mitoda.volumes.volume import EVERYTHING, Lengths
 from mitoda.volumes.wrappers import BoxVolume
 from mitoda.volumes.zarr_pages import LAYER, ZarrPages, checked_version, write_files
@@ -109,8 +109,9 @@ class BlockWork:
 
     @property
     def numbers_blocks(self) -> bool:
-        """Whether labels are connected components, which blocks can number."""
-        return self.settings.instances is not None and not self.settings.split
+        """Whether labels are connected components in an OME-Zarr, which blocks can number and write."""
+        path = self.settings.instances
+        return path is not None and not self.settings.split and output_kind(Path(path)) == "Zarr"
 
     def marker(self, step: str, index: int) -> Path:
         """The file that says that a step of a block is done."""

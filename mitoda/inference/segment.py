@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mitoda.data.filled import FilledVolume
-from mitoda.errors import FileError
+from mitoda.errors import FileError, InputError
 from mitoda.inference.checks import mask_warnings, oblong_pixels
 from mitoda.inference.events import AlreadyComplete, Event, Notice, Numbered, SectionDone, Segmented
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
@@ -24,7 +24,7 @@ from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.mask import MaskFinalizer, quantise
 from mitoda.postprocessing.spool import Spool
 from mitoda.volumes import SectionWriter, Volume, open_labels, open_values, read_partial, write_sections
-from mitoda.volumes.files import partial_path
+from mitoda.volumes.files import output_kind, partial_path
 from mitoda.volumes.lock import locked
 from mitoda.volumes.partial import check_partial, previous_path, remove_previous, was_written_by
 from mitoda.volumes.volume import Lengths, origin_of, stated_lengths
@@ -64,6 +64,12 @@ def segment(volume: Volume, model: Model, settings: SegmentSettings) -> Generato
     ...     print(event)
     """
     settings.check_paths([Path(volume.name)])
+    for path in settings.written if settings.resume else ():
+        if output_kind(path) != "TIFF":
+            raise InputError(
+                f"{path} cannot be resumed: of what is written section by section, only TIFF can be continued; leave "
+                "--resume out, or write .tif"
+            )
     with ExitStack() as locks:
         for path in settings.written:
             locks.enter_context(locked(path))

@@ -109,15 +109,11 @@ class SegmentSettings(MaskSettings):
         Raises
         ------
         InputError, FileError
-            If the ending of a name is unknown or cannot be resumed, or as `check_output` raises it.
+            If the ending of a name is unknown, or as `check_output` raises it.
         """
         inputs = list(inputs)
         for path in self.written:
-            if output_kind(path) not in ("TIFF", "Zarr") and self.resume:
-                raise InputError(
-                    f"{path} cannot be resumed: only TIFF and OME-Zarr can be continued; leave --resume out, or write "
-                    ".tif or .zarr"
-                )
+            output_kind(path)
             if len(os.fsencode(path.name)) > LONGEST_NAME:
                 raise InputError(
                     f"the name {path.name[:20]}… is too long; give one of at most {LONGEST_NAME} bytes"

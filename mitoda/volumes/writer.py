@@ -206,7 +206,7 @@ class SectionWriter:
         try:
             if not os.path.samestat(self._stat, self.partial.stat()):
                 raise FileError(f"{self.partial} was replaced by another process meanwhile; run it again")
-            _move(self.partial, self.path)
+            move_into_place(self.partial, self.path)
             previous_path(self.path).unlink(missing_ok=True)
         except FileError:
             raise
@@ -237,13 +237,18 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _move(partial: Path, path: Path) -> None:
-    """Give a complete file or folder its name. A folder that it replaces is moved aside first, and removed last."""
+def move_into_place(partial: Path, path: Path) -> None:
+    """Give a complete file or folder its name. What a folder replaces is moved aside first, and removed last."""
     aside = None
     if partial.is_dir() and path.exists():
         aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.replaced")
         path.replace(aside)
-    partial.replace(path)
+    try:
+        partial.replace(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(partial, path)  # to another file system
     if aside is not None:
         _remove(aside)
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import tifffile
 
 from mitoda.synthetic import TARGET
-from mitoda.volumes import open_labels, write_sections
+from mitoda.volumes import open_labels, open_values, write_sections
 from tests.commands import Commands
 from tests.fakes import compact_weights
 
@@ -49,6 +50,50 @@ def test_parts_and_the_last_call_give_the_mask_of_a_tiff(mitoda, stack):
     assert mitoda(*command, "--resume").status == 0
     assert np.array_equal(read(stack / "mask.zarr"), read(stack / "mask.tif"))
     assert not (stack / "mask.zarr.blocks").exists()
+
+
+def test_overwriting_in_parts_keeps_the_work_of_other_parts(mitoda, stack):
+    """An earlier mask stays until the last call replaces it, whose command has --overwrite too."""
+    command = ["segment", stack / "stack.zarr", "-o", stack / "mask.zarr", "--no-snap", "--overwrite"]
+    command += ["--weights", stack / "random.safetensors", "--block", 16, 256, 256]
+    assert mitoda(*command).status == 0
+    before = read(stack / "mask.zarr")
+    command += ["--threshold", 0.52]
+    for part in ("1/2", "2/2"):
+        done = mitoda(*command, "--part", part)
+        assert done.status == 0, done.err
+        assert np.array_equal(read(stack / "mask.zarr"), before)
+    assert "all blocks are predicted" in done.err
+    assert mitoda(*command, "--resume").status == 0
+    assert not np.array_equal(read(stack / "mask.zarr"), before)
+
+
+@pytest.mark.parametrize("split", [[], ["--no-split"]])
+def test_other_formats_beside_a_mask_in_ome_zarr(mitoda, stack, split):
+    """A probability map in HDF5 makes it one process; labels may be of any format in blocks too."""
+    own = ["--weights", stack / "random.safetensors", "--no-snap", *split]
+    files = [stack / "mask.zarr", "--probability", stack / "p.h5", "--instances", stack / "i.tif"]
+    done = mitoda("segment", stack / "stack.tif", "-o", *files, *own)
+    assert done.status == 0, done.err
+    assert (stack / "p.h5").is_file()
+    labels = tifffile.imread(stack / "i.tif")
+    blocks = ["-o", stack / "b.zarr", "--instances", stack / "b.h5", "--block", 16, 256, 256]
+    done = mitoda("segment", stack / "stack.tif", *blocks, *own)
+    assert done.status == 0, done.err
+    assert np.array_equal(read(stack / "b.zarr"), read(stack / "mask.zarr"))
+    assert np.array_equal(open_values(stack / "b.h5").read(2) > 0, labels[2] > 0)
+    refused = mitoda.refused(
+        "segment", stack / "stack.tif", *blocks, *own, "--probability", stack / "q.h5", "--overwrite"
+    )
+    assert "ends in .zarr" in refused
+
+
+def test_a_mask_that_is_no_tiff_and_not_in_blocks_is_not_resumed(mitoda, stack):
+    """Whatever an interrupted run left; the message says what to do."""
+    (stack / "mask.zarr.partial").mkdir()
+    for name in ("mask.zarr", "mask.h5"):
+        command = ["segment", stack / "stack.tif", "-o", stack / name, "--snap", "--resume"]
+        assert "leave --resume out" in mitoda.refused(*command, "--weights", stack / "random.safetensors")
 
 
 def test_boundaries_on_membranes_are_found_in_the_whole_stack(mitoda, stack):
