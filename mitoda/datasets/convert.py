@@ -18,9 +18,10 @@ import tifffile
 from mitoda.datasets.cache import IGNORE, MASK, VOLUME, Product
 from mitoda.datasets.schema import Dataset, FetchEvent, LabelRule, Sections
 from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.volumes.files import DAMAGE
 from mitoda.volumes.folder import natural_key
 from mitoda.volumes.nifti import read_header
-from mitoda.volumes.tiff import DAMAGE, TiffVolume
+from mitoda.volumes.tiff import TiffVolume
 from mitoda.volumes.writer import SectionWriter
 
 BROKEN = (OSError, zlib.error, zipfile.BadZipFile, *DAMAGE)
@@ -217,8 +218,7 @@ def _open_nifti(path: Path, where: Sections) -> Iterator[tuple[Any, gzip.GzipFil
         else:
             stored = stack.enter_context(path.open("rb"))
         stream = stack.enter_context(gzip.open(stored))
-        header = stack.enter_context(read_header(stream, path))
-        yield header, stream
+        yield read_header(stream, path), stream
 
 
 def nifti_shape(where: Sections, files: Mapping[str, Path]) -> tuple[int, int, int]:

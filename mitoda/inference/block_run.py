@@ -17,7 +17,7 @@ from mitoda.inference.blocks import BlockRecord, BlockWork, reach_of
 from mitoda.inference.checks import oblong_pixels, result_warnings
 from mitoda.inference.cluster import Runner, cluster_runner, run_here
 from mitoda.inference.events import AlreadyComplete, BlockDone, Event, Notice, Numbered, PartDone, Segmented
-from mitoda.inference.segment import fingerprint, run_identity
+from mitoda.inference.identity import fingerprint, run_identity
 from mitoda.inference.settings import BlockSettings, SegmentSettings, resolve
 from mitoda.inference.streaming import known_voxel_size
 from mitoda.inference.tiling import BlockGrid, plan_blocks

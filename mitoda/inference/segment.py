@@ -1,8 +1,6 @@
 """Segment a volume: into masks section by section, or into files, in one pass or two, with resuming."""
 
 import copy
-import hashlib
-import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +14,7 @@ from mitoda.data.filled import FilledVolume
 from mitoda.errors import FileError, InputError
 from mitoda.inference.checks import mask_warnings, oblong_pixels
 from mitoda.inference.events import AlreadyComplete, Event, Notice, Numbered, SectionDone, Segmented
+from mitoda.inference.identity import fingerprint, run_identity
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
 from mitoda.inference.streaming import known_voxel_size, predict
 from mitoda.inference.voxel_size import search_voxel_size
@@ -149,32 +148,6 @@ def make_finalizer(
 ) -> MaskFinalizer:
     """What turns the probabilities of a stack into its mask."""
     return MaskFinalizer(resolved.threshold, resolved.min_size, resolved.snap, voxel_size, settings.boundary)
-
-
-def run_identity(volume: Volume, model: Model, settings: SegmentSettings, resolved: Resolved) -> str:
-    """Fingerprint of all that decides the first pass, so that a run is continued only as what it was.
-
-    The first and the last section stand for the volume: they tell a changed file, other axes and inverted contrast.
-    """
-    content = hashlib.sha256()
-    for section in sorted({0, volume.shape[0] - 1}):
-        content.update(np.ascontiguousarray(volume.read(section)).tobytes())
-    weights = hashlib.sha256()
-    for tensor in model.network.state_dict().values():
-        weights.update(tensor.cpu().numpy().tobytes())
-    decisive = {
-        "volume": [content.hexdigest(), volume.shape, str(volume.dtype), volume.voxel_size],
-        "weights": weights.hexdigest(),
-        "info": [model.info.backbone, model.info.pixel, model.info.spacing, model.bfloat16],
-        "prediction": [settings.tile, settings.overlap, settings.flips, resolved.smoothing],
-        "mask": [resolved.threshold, resolved.snap, settings.boundary, settings.mask_value],
-    }
-    return fingerprint(decisive)
-
-
-def fingerprint(content: object) -> str:
-    """Short hash of what JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class _Job:

@@ -17,7 +17,7 @@ from mitoda.methods import Arithmetic, method_named
 from mitoda.models.device import choose_bfloat16, choose_device, describe_device
 from mitoda.models.model import load_model
 from mitoda.models.weights import load_weights, save_weights
-from mitoda.training.domains import Prepared, choose_start, open_domain, prepare, sample_box
+from mitoda.training.domains import Prepared, choose_start, open_domain, prepare
 from mitoda.training.loop import Ended, RoundBegun, Saved, StepsDone, train
 from mitoda.training.painting import HeldBackScore
 from mitoda.training.report import Checks, check_result, draw_curves, write_run_report
@@ -25,6 +25,7 @@ from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
 from mitoda.training.state import Run
 from mitoda.volumes.lock import locked
+from mitoda.volumes.wrappers import sample_box
 
 
 @dataclass(frozen=True)

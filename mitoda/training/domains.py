@@ -1,11 +1,8 @@
 """The domains of a run: the volumes, pairs and weights that a plan names."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mitoda.data.filled import FilledVolume
 from mitoda.data.geometry import Geometry, shared_geometry
@@ -19,13 +16,7 @@ from mitoda.synthetic.drawn import DrawnPairs, DrawnVolume, is_drawn, open_drawn
 from mitoda.training.settings import DEFAULT_SOURCE, Plan, TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
 from mitoda.volumes.address import split_pair
-from mitoda.volumes.wrappers import BoxVolume
-
-BOX = (512, 2048, 2048)
-"""Sections, rows and columns that are learnt of a volume too large to learn all of it: 2 GB, fifteen times Lucchi."""
-LARGE_SECTION, LARGE_VOLUME = 2**26, 2**36
-"""Pixels of a section, and voxels, above which a volume is too large. Whole sections are read and searched for padding;
-those of 8192 × 8192 pixels take about 1 GB."""
+from mitoda.volumes.wrappers import sample_box
 
 FOR_ANY_STACK: dict[str, Any] = {
     "threshold": 0.4,
@@ -205,32 +196,6 @@ def prepare(plan: Plan) -> Prepared:
     if not info.target and plan.training.augmentation == "wide":
         info = replace(info, **FOR_ANY_STACK)
     return Prepared(source_pairs, target_pairs, geometry, info, start, painted)
-
-
-def sample_box(volume: Volume, seed: int = 0) -> Volume:
-    """Return what is learnt from a volume: all of it, or a box of at most `BOX` where it is too large.
-
-    A box of a large volume is read in bounded memory, and from few chunks. Of twenty random places the first is taken
-    whose middle has more than one grey value in most of its rows.
-    """
-    if math.prod(volume.shape[1:]) <= LARGE_SECTION and math.prod(volume.shape) <= LARGE_VOLUME:
-        return volume
-    sides = [min(length, side) for length, side in zip(volume.shape, BOX, strict=True)]
-    generator = np.random.default_rng(seed)
-    for _ in range(20):
-        corner = [
-            int(generator.integers(0, length - side + 1))
-            for length, side in zip(volume.shape, sides, strict=True)
-        ]
-        sections, rows, columns = (
-            slice(start, start + side) for start, side in zip(corner, sides, strict=True)
-        )
-        box = BoxVolume(volume, (sections, rows, columns))
-        if np.mean(np.ptp(box.read(sides[0] // 2), axis=1) > 0) > 0.5:
-            return box
-    raise InputError(
-        f"{volume.name} is constant in the middle of twenty boxes of {BOX} voxels; cut out a part with tissue"
-    )
 
 
 def _with_paint(

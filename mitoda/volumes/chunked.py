@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.errors import FileError, InputError
 from mitoda.volumes.axes import lay_out
-from mitoda.volumes.files import check_claim
-from mitoda.volumes.tiff import DAMAGE
+from mitoda.volumes.files import check_claim, naming_damage
 from mitoda.volumes.volume import EVERYTHING, VoxelSize, check_section, span
 from mitoda.volumes.voxel_size import complete, plausible
 
@@ -163,18 +162,8 @@ class ChunkedVolume:
                 selection[dimension] = wanted[letter]
         if 0 in shape:
             return np.empty([wanted[letter].stop - wanted[letter].start for letter in "ZYX"], self.dtype)
-        try:
+        with naming_damage(f"section {section} of {self.name}"):
             values = np.asarray(self.stored.load(tuple(selection)))
-        except MitodaError:
-            raise
-        except OSError as error:
-            raise FileError(
-                f"section {section} of {self.name} cannot be read: {error.strerror or error}"
-            ) from error
-        except DAMAGE as error:
-            raise FileError(
-                f"section {section} of {self.name} is damaged: {error}; copy or export the file again"
-            ) from error
         return values.reshape(shape).transpose([self._order.index(letter) for letter in "ZYX"])
 
 

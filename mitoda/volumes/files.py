@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import stat
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -45,6 +46,19 @@ OUTPUTS = {
 """Formats of written stacks, by the ending of their name."""
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 """Files of which one is in each folder of a Zarr hierarchy."""
+
+DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+)
+"""What decoders raise on broken files, besides OSError: tifffile ValueError, imagecodecs RuntimeError."""
 
 LARGEST_RECORD = 16 * 2**20
 """Bytes above which a JSON file is not one that mitoda wrote."""
@@ -182,6 +196,25 @@ def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) ->
             check_regular(path)
         if not overwrite:
             raise FileError(f"{path} exists; give another name, or --overwrite to replace it")
+
+
+@contextmanager
+def naming_damage(what: str) -> Iterator[None]:
+    """Turn what a decoder raises on a broken file into a FileError that says of what; errors of mitoda pass.
+
+    Parameters
+    ----------
+    what : str
+        Name of the file, or "section 3 of stack.tif".
+    """
+    try:
+        yield
+    except MitodaError:
+        raise
+    except (OSError, *DAMAGE) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise FileError(f"{what} cannot be read: {error.strerror}") from error
+        raise FileError(f"{what} is damaged: {error}; copy or export the file again") from error
 
 
 def is_zarr(path: Path) -> bool:

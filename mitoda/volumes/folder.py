@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from mitoda.errors import FileError, InputError, MitodaError
-from mitoda.volumes.files import SUFFIXES, check_claim, check_signature
-from mitoda.volumes.tiff import DAMAGE, TiffVolume
+from mitoda.volumes.files import DAMAGE, SUFFIXES, check_claim, check_signature
+from mitoda.volumes.tiff import TiffVolume
 from mitoda.volumes.volume import EVERYTHING, VoxelSize, check_section
 
 READERS = {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.errors import FileError, InputError
 from mitoda.volumes.axes import array_axes
 from mitoda.volumes.chunked import (
     ChunkedVolume,
@@ -19,8 +19,7 @@ from mitoda.volumes.chunked import (
     choices,
     label_axes,
 )
-from mitoda.volumes.files import check_signature
-from mitoda.volumes.tiff import DAMAGE
+from mitoda.volumes.files import check_signature, naming_damage
 from mitoda.volumes.voxel_size import from_attributes
 
 if TYPE_CHECKING:
@@ -52,14 +51,9 @@ def open_hdf5(path: Path, key: str = "", axes: str | None = None) -> ChunkedVolu
         If the dataset is no stack of numbers.
     """
     check_signature(path, "HDF5")
-    try:
-        with _open(path) as file:
-            dataset = _find(file, key, str(path)) if key else _only(file, path)
-            return ChunkedVolume(_describe(dataset, path), axes)
-    except MitodaError:
-        raise
-    except (OSError, *DAMAGE) as error:
-        raise FileError(f"{path} is damaged: {error}; copy or export it again") from error
+    with naming_damage(str(path)), _open(path) as file:
+        dataset = _find(file, key, str(path)) if key else _only(file, path)
+        return ChunkedVolume(_describe(dataset, path), axes)
 
 
 def _open(path: Path) -> "h5py.File":

@@ -24,14 +24,8 @@ class Hdf5Pages:
 
     Parameters
     ----------
-    path : Path
-        Must not exist; else FileExistsError.
-    shape : (int, int, int)
-    dtype : dtype
-    lengths : (float or None, float or None, float or None)
-        Nanometres.
-    software : str
-        For the attribute `software`.
+    path, shape, dtype, lengths, software
+        See `Pages`; the attribute `software` has that name.
     """
 
     def __init__(
@@ -43,6 +37,7 @@ class Hdf5Pages:
         path.open("xb").close()  # HDF5 itself would follow a link
         self._file = h5py.File(path, "w", locking=False)
         self._file.attrs["software"] = software
+        self._file.flush()  # an interrupted file shows at once whose it is
         self._data = self._file.create_dataset(
             DATASET,
             shape,

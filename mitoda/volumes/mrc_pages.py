@@ -27,14 +27,8 @@ class MrcPages:
 
     Parameters
     ----------
-    path : Path
-        Must not exist; else FileExistsError.
-    shape : (int, int, int)
-    dtype : dtype
-    lengths : (float or None, float or None, float or None)
-        Nanometres; what is None is 0 in the header.
-    software : str
-        For the first label; what is longer than 80 characters is left out.
+    path, shape, dtype, lengths, software
+        See `Pages`. A length that is None is 0 in the header; the first 80 characters of `software` are a label.
     """
 
     def __init__(

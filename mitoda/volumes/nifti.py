@@ -5,19 +5,16 @@ A .nii file is read region by region; a .nii.gz file cannot be, and is decoded o
 
 import gzip
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from mitoda.errors import FileError, MitodaError
+from mitoda.errors import FileError
 from mitoda.volumes.chunked import ChunkedVolume, Selection, StoredArray
-from mitoda.volumes.files import available_memory, check_claim, check_regular
+from mitoda.volumes.files import available_memory, check_claim, check_regular, naming_damage
 from mitoda.volumes.mrc import shortest
-from mitoda.volumes.tiff import DAMAGE
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -43,23 +40,17 @@ def open_nifti(path: Path, axes: str | None = None) -> ChunkedVolume:
     """
     check_regular(path)
     compressed = path.name.lower().endswith(".gz")
-    try:
-        with path.open("rb") as file:
-            stream: Any = gzip.GzipFile(fileobj=file) if compressed else file
-            with read_header(stream, path) as header:
-                stored = _describe(header, path, None if compressed else path.stat().st_size)
-                if compressed:
-                    stored = _decoded(stored, header, stream)
+    with naming_damage(str(path)), path.open("rb") as file:
+        stream: Any = gzip.GzipFile(fileobj=file) if compressed else file
+        header = read_header(stream, path)
+        stored = _describe(header, path, None if compressed else path.stat().st_size)
+        if compressed:
+            stored = _decoded(stored, header, stream)
         return ChunkedVolume(stored, axes)
-    except MitodaError:
-        raise
-    except (OSError, *DAMAGE) as error:
-        raise FileError(f"{path} is damaged: {error}; copy or export it again") from error
 
 
-@contextmanager
-def read_header(stream: IO[bytes] | gzip.GzipFile, path: Path) -> Iterator[Any]:
-    """Yield the header of a NIfTI stream, which then stands where the values begin.
+def read_header(stream: IO[bytes] | gzip.GzipFile, path: Path) -> Any:
+    """Return the header of a NIfTI stream, which then stands where the values begin.
 
     Raises
     ------
@@ -78,7 +69,7 @@ def read_header(stream: IO[bytes] | gzip.GzipFile, path: Path) -> Iterator[Any]:
     except (nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError) as error:
         raise FileError(f"{path} has no valid NIfTI header: {error}") from error
     stream.seek(header.get_data_offset())
-    yield header
+    return header
 
 
 def _describe(header: Any, path: Path, size: int | None) -> StoredArray:

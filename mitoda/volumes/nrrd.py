@@ -13,12 +13,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from mitoda.errors import FileError, MitodaError
+from mitoda.errors import FileError
 from mitoda.volumes.chunked import ChunkedVolume, Selection, StoredArray
-from mitoda.volumes.files import check_regular, check_signature
+from mitoda.volumes.files import check_regular, check_signature, naming_damage
 from mitoda.volumes.mrc import load_mapped
 from mitoda.volumes.nifti import check_room, read_exactly
-from mitoda.volumes.tiff import DAMAGE
 from mitoda.volumes.voxel_size import unit_in_nanometres
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
@@ -57,12 +56,8 @@ def open_nrrd(path: Path, axes: str | None = None) -> ChunkedVolume:
         If a file is missing, damaged, truncated, of an unknown encoding or, compressed, larger than the memory.
     """
     check_signature(path, "NRRD")
-    try:
+    with naming_damage(str(path)):
         return ChunkedVolume(_describe(path), axes)
-    except MitodaError:
-        raise
-    except (OSError, *DAMAGE) as error:
-        raise FileError(f"{path} is damaged: {error}; copy or export it again") from error
 
 
 def _describe(path: Path) -> StoredArray:
@@ -151,26 +146,14 @@ def _skips(header: Mapping[str, Any], path: Path, encoding: str) -> tuple[int, i
 def _letters(header: Mapping[str, Any], count: int) -> str:
     """Letters from the slowest axis to the fastest: axes of colours, vectors and lists are no axes of space."""
     kinds = [str(kind).lower() for kind in header.get("kinds", ())][::-1]
-    if len(kinds) != count:
-        return ("Q" * count + "ZYX")[-count:] if count <= 3 else "Q" * (count - 3) + "ZYX"
-    other = [
-        "T"
-        if kind == "time"
-        else "S"
-        if "color" in kind
-        else ""
-        if kind in ("domain", "space", "???", "none")
-        else "C"
-        for kind in kinds
-    ]
-    space = (
-        list("ZYX"[-sum(not letter for letter in other) :])
-        if sum(not letter for letter in other) <= 3
-        else None
+    in_space = [kind in ("domain", "space", "???", "none") for kind in kinds]
+    if len(kinds) != count or sum(in_space) > 3:
+        return ("Q" * (count - 3) + "ZYX")[-count:]
+    space = iter("ZYX"[3 - sum(in_space) :])
+    return "".join(
+        next(space) if own else "T" if kind == "time" else "S" if "color" in kind else "C"
+        for own, kind in zip(in_space, kinds, strict=True)
     )
-    if space is None:
-        return "Q" * (count - 3) + "ZYX"
-    return "".join(letter or space.pop(0) for letter in other)
 
 
 def _lengths(header: Mapping[str, Any], letters: str) -> dict[str, float | None]:

@@ -26,8 +26,7 @@ from mitoda.volumes.chunked import (
     choices,
     label_axes,
 )
-from mitoda.volumes.files import ZARR_METADATA, is_zarr
-from mitoda.volumes.tiff import DAMAGE
+from mitoda.volumes.files import ZARR_METADATA, is_zarr, naming_damage
 from mitoda.volumes.voxel_size import from_attributes, unit_in_nanometres
 
 VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
@@ -83,7 +82,7 @@ def open_zarr(
     InputError
         If the array is no stack of numbers, or `level` is given for what has none.
     """
-    try:
+    with naming_damage(str(path)):
         node = _open(path)
         if not hasattr(node, "shape"):
             node, path = _image(node, path)
@@ -92,10 +91,6 @@ def open_zarr(
                 raise InputError(f"{path} is a single array without resolution levels; leave --scale out")
             return ChunkedVolume(_describe(node, path, _level_above(path)), axes)
         return _open_level(node, path, axes, level, pixel)
-    except MitodaError:
-        raise
-    except (OSError, *DAMAGE) as error:
-        raise FileError(f"{path} cannot be read as Zarr: {error}; copy or export it again") from error
 
 
 def _open(path: Path) -> Any:

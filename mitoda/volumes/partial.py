@@ -20,15 +20,15 @@ from numpy.typing import DTypeLike
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.files import (
+    DAMAGE,
     LARGEST_RECORD,
     OUTPUTS,
-    SIGNATURES,
     check_regular,
     check_signature,
     parse_record,
     partial_path,
 )
-from mitoda.volumes.tiff import DAMAGE, quiet_tifffile
+from mitoda.volumes.tiff import quiet_tifffile
 
 MARK = "mitoda "
 """Beginning of the Software tag, which lies before all sections."""
@@ -73,8 +73,6 @@ def check_partial(path: Path) -> None:
     check_regular(path)
     with path.open("rb") as file:
         start = file.read(8192)
-    if _kind(path) == "HDF5" and (not start or start.startswith(SIGNATURES["HDF5"])):
-        return
     begins_well = len(start) < SHORTEST and start[:3] in (b"", b"I", b"II", b"II*", b"II+")
     torn = begins_well and next(_whole_sections(path), None) is None
     if not torn and MARK.encode() not in start:

@@ -9,7 +9,6 @@ forked processes.
 import logging
 import math
 import re
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,24 +18,11 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from mitoda.errors import FileError, InputError, MitodaError
+from mitoda.errors import FileError, InputError
 from mitoda.volumes import voxel_size as calibration
 from mitoda.volumes.axes import lay_out
-from mitoda.volumes.files import check_claim, check_signature
+from mitoda.volumes.files import check_claim, check_signature, naming_damage
 from mitoda.volumes.volume import EVERYTHING, Lengths, check_section, span
-
-DAMAGE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    RuntimeError,
-    EOFError,
-    struct.error,
-)
-"""What tifffile (ValueError) and imagecodecs (RuntimeError) raise on broken files."""
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
 Region = tuple[int, int, int, int]
@@ -86,15 +72,8 @@ class TiffVolume:
         check_signature(path, "TIFF")
         self.path = path
         self.name = str(path)
-        try:
-            with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
-                self._parse(tiff, axes)
-        except MitodaError:
-            raise
-        except OSError as error:
-            raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-        except DAMAGE as error:
-            raise FileError(f"{path} is damaged: {error}; copy or export it again") from error
+        with naming_damage(self.name), quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+            self._parse(tiff, axes)
 
     def _parse(self, tiff: tifffile.TiffFile, axes: str | None) -> None:
         size = self.file_size = tiff.filehandle.size
@@ -187,20 +166,12 @@ class TiffVolume:
         check_section(self, section)
         first, last, row_rest = span(rows, self.shape[1])
         left, right, column_rest = span(columns, self.shape[2])
-        try:
+        with naming_damage(f"section {section} of {self.name}"):
             if self._offsets:
                 values = self._read_rows(self._offsets[section], first, last)[:, left:right]
             else:
                 with self.path.open("rb") as file:
                     values = self._read_segments(file, section, (first, last, left, right))
-        except OSError as error:
-            raise FileError(
-                f"section {section} of {self.name} cannot be read: {error.strerror or error}"
-            ) from error
-        except DAMAGE as error:
-            raise FileError(
-                f"section {section} of {self.name} is damaged: {error}; copy or export the file again"
-            ) from error
         if self._samples > 1 and (values[..., :3] != values[..., :1]).any():
             raise InputError(
                 f"{self.name} is a colour image: the channels of section {section} differ; mitoda reads grey values, "

@@ -25,14 +25,8 @@ class TiffPages:
 
     Parameters
     ----------
-    path : Path
-        Must not exist; else FileExistsError.
-    shape : (int, int, int)
-    dtype : dtype
-    lengths : (float or None, float or None, float or None)
-        Nanometres.
-    software : str
-        For the Software tag, ASCII.
+    path, shape, dtype, lengths, software
+        See `Pages`; the tag Software has `software`.
     compression : {"zlib", "none"}
     """
 

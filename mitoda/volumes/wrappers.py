@@ -1,5 +1,6 @@
 """Volumes that convert, transpose or cache the sections of another volume."""
 
+import math
 import threading
 from collections import OrderedDict
 
@@ -15,6 +16,12 @@ from mitoda.volumes.volume import (
     remark_of,
     stated_lengths,
 )
+
+BOX = (512, 2048, 2048)
+"""Sections, rows and columns that stand for a volume too large to be learnt whole: 2 GB, fifteen times Lucchi."""
+LARGE_SECTION, LARGE_VOLUME = 2**26, 2**36
+"""Pixels of a section, and voxels, above which a volume is too large. Whole sections are read and searched for padding;
+those of 8192 × 8192 pixels take about 1 GB."""
 
 
 class WrappedVolume:
@@ -60,6 +67,32 @@ class BoxVolume(WrappedVolume):
             return self.read(section)[rows, columns]
         top, left = (slice(one.start, one.stop, one.step) for one in inner)
         return self.volume.read(self.box[0][section], top, left)
+
+
+def sample_box(volume: Volume, seed: int = 0) -> Volume:
+    """Return what stands for a volume in training: all of it, or a box of at most `BOX` where it is too large.
+
+    A box of a large volume is read in bounded memory, and from few chunks. Of twenty random places the first is taken
+    whose middle has more than one grey value in most of its rows.
+    """
+    if math.prod(volume.shape[1:]) <= LARGE_SECTION and math.prod(volume.shape) <= LARGE_VOLUME:
+        return volume
+    sides = [min(length, side) for length, side in zip(volume.shape, BOX, strict=True)]
+    generator = np.random.default_rng(seed)
+    for _ in range(20):
+        corner = [
+            int(generator.integers(0, length - side + 1))
+            for length, side in zip(volume.shape, sides, strict=True)
+        ]
+        sections, rows, columns = (
+            slice(start, start + side) for start, side in zip(corner, sides, strict=True)
+        )
+        box = BoxVolume(volume, (sections, rows, columns))
+        if np.mean(np.ptp(box.read(sides[0] // 2), axis=1) > 0) > 0.5:
+            return box
+    raise InputError(
+        f"{volume.name} is constant in the middle of twenty boxes of {BOX} voxels; cut out a part with tissue"
+    )
 
 
 def grey_type(dtype: np.dtype) -> np.dtype:

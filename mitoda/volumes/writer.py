@@ -37,7 +37,11 @@ DTYPES = (np.uint8, np.uint16, np.float32, np.uint32)
 
 
 class Pages(Protocol):
-    """What a format does with sections: append them one by one, then close the file, or abandon it as it is."""
+    """What a format does with sections: append them one by one, then close the file, or abandon it as it is.
+
+    Its constructor takes the path, which must not exist (FileExistsError), shape, dtype, the edge lengths of a voxel in
+    nanometres, each a float or None, and a line of ASCII that says who wrote the file for which run.
+    """
 
     def append(self, section: np.ndarray) -> None: ...
     def close(self) -> None: ...

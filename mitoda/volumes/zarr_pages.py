@@ -86,14 +86,8 @@ class ZarrPages:
 
     Parameters
     ----------
-    path : Path
-        Must not exist; else FileExistsError.
-    shape : (int, int, int)
-    dtype : dtype
-    lengths : (float or None, float or None, float or None)
-        Nanometres; an axis that is None gets no unit.
-    software : str
-        For the attribute `mitoda`.
+    path, shape, dtype, lengths, software
+        See `Pages`. An axis without a length gets no unit; the attribute `mitoda` has `software`.
     name : str
         Of the image.
     origin : (float, float, float)

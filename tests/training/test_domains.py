@@ -17,6 +17,7 @@ from mitoda.training.domains import choose_source, choose_start, open_domain, pr
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings, load_plan
 from mitoda.volumes import write_sections
+from mitoda.volumes.wrappers import sample_box
 from tests.fakes import ComputedVolume, compact_weights
 
 TRAINING = TrainingSettings(
@@ -333,4 +334,4 @@ def test_a_large_target_without_tissue_in_the_middle_of_its_boxes_is_refused():
     volume = ComputedVolume((25_000, 20_000, 20_000), (8.0, 8.0, 8.0))
     volume.read = lambda section, rows, columns: np.zeros((8, 8), np.uint8)
     with pytest.raises(InputError, match="constant in the middle of twenty boxes"):
-        adaptation.sample_box(volume)
+        sample_box(volume)

@@ -13,7 +13,9 @@ from mitoda.errors import FileError, InputError
 from mitoda.volumes import open_labels, open_values, open_volume, write_sections
 from mitoda.volumes.address import split_pair
 from mitoda.volumes.files import check_output
+from mitoda.volumes.partial import check_partial
 from mitoda.volumes.volume import origin_of, remark_of
+from mitoda.volumes.writer import SectionWriter
 
 AXES = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
 SCALE = [{"type": "scale", "scale": [50, 4, 4]}]
@@ -75,7 +77,7 @@ def test_damaged_zarr_is_one_error(tmp_path, stack):
     with pytest.raises(FileError, match="section 0 of"):
         open_volume(folder).read(0)
     (folder / "zarr.json").write_text("{")
-    with pytest.raises(FileError, match="cannot be read as Zarr"):
+    with pytest.raises(FileError, match="is damaged"):
         open_volume(folder)
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(FileError, match="is no Zarr array or group"):
@@ -249,3 +251,16 @@ def test_colons_of_keys_and_of_labels(tmp_path, monkeypatch):
     assert split_pair("a.h5:/raw:b.tif") == ("a.h5:/raw", "b.tif")
     assert split_pair("b.tif:a.h5:/raw") == ("b.tif", "a.h5:/raw")
     assert split_pair("a.h5:/raw") is None
+
+
+def test_an_interrupted_hdf5_of_others_is_not_replaced(tmp_path):
+    """Only what carries our mark is, from the first section on."""
+    partial = tmp_path / "mask.h5.partial"
+    with h5py.File(partial, "w") as file:
+        file["theirs"] = np.zeros((3, 3))
+    with pytest.raises(FileError, match="was not written by mitoda; move it away"):
+        SectionWriter(tmp_path / "mask.h5", (2, 8, 8), np.uint8, None, overwrite=True)
+    partial.unlink()
+    writer = SectionWriter(tmp_path / "mask.h5", (2, 8, 8), np.uint8, None)
+    writer.write(np.zeros((8, 8), np.uint8))
+    check_partial(partial)
