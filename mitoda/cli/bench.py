@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import Ticker, announce_stop, duration, percent, print_wide, say, stdout, warn
+from mitoda.cli.display import Ticker, announce_stop, duration, percent, print_table, say, stdout, warn
 from mitoda.cli.lodo import leave_one_out
 from mitoda.cli.options import (
     DestOption,
@@ -320,7 +320,7 @@ def _print_table(table: "BenchTable") -> None:
             spread = "" if row.spread[name] is None else f" ± {percent(row.spread[name])}"
             cells += [percent(row.ours[name]) + spread, percent(row.paper[name])]
         shown.add_row(escape(row.method), *cells)
-    print_wide(shown)
+    print_table(shown)
     notes = [f"{row.method}: {row.note}" for row in table.rows if row.note]
     for line in (*table.protocol, *notes):
         stdout.print(f"- {line}", markup=False)
@@ -339,7 +339,7 @@ def _print_table(table: "BenchTable") -> None:
                 one.score.replace("_", " "), *rhos[:2], str(one.runs), rhos[2], str(one.entries)
             )
     if correlations.rows:
-        print_wide(correlations)
+        print_table(correlations)
 
 
 def _draw_bars(table: "BenchTable", path: Path) -> None:

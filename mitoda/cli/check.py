@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import command, counting, say, stdout
+from mitoda.cli.display import command, counting, print_table, say, stdout
 from mitoda.cli.options import AxesOption, DestOption, VoxelSizeOption, given_options
 from mitoda.cli.show import open_input
 
@@ -128,7 +128,7 @@ def _print_tables(result: "SpotCheck") -> None:
         table = Table("by object", "estimate", "95 % interval")
         for name, one in (("precision", result.precision), ("recall", result.recall), ("F1", result.f1)):
             table.add_row(name, *_cells(one))
-        stdout.print(table)
+        print_table(table)
     table = Table("size", "µm³")
     for name in ("found", "judged", "good", "precision"):
         table.add_column(name, justify="right")
@@ -136,7 +136,7 @@ def _print_tables(result: "SpotCheck") -> None:
         sizes = f"{group.smallest_um3:.2g}–{group.largest_um3:.2g}"
         interval = "{} ({})".format(*_cells(group.precision))
         table.add_row(group.name, sizes, f"{group.found}", f"{group.judged}", f"{group.good}", interval)
-    stdout.print(table)
+    print_table(table)
     unsure = sum(group.unsure for group in result.classes)
     if unsure:
         stdout.print(f"{unsure} objects are unsure: left out, as if they had not been drawn")

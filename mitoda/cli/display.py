@@ -27,6 +27,8 @@ stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress, warnings and logs."""
 LONGEST_MESSAGE = 1200
 """Characters; a name in a message may have any length."""
+WIDEST_TABLE = 1000
+"""Characters."""
 
 
 def say(message: str) -> None:
@@ -121,10 +123,15 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def print_wide(table: "Table") -> None:
-    """Print a table at its full width where no terminal sets a limit."""
-    console = stdout if stdout.is_terminal else Console(width=max(stdout.width, 160), highlight=False)
-    console.print(table)
+def print_table(table: "Table") -> None:
+    """Print a table as wide as the terminal, or wider where numbers would be cut; whole lines without a terminal."""
+    from rich.measure import Measurement
+
+    for column in table.columns:
+        column.no_wrap = column.no_wrap or column.justify == "right"
+    needed = Measurement.get(stdout, stdout.options.update(max_width=WIDEST_TABLE), table)
+    width = max(stdout.width, needed.minimum if stdout.is_terminal else needed.maximum)
+    Console(width=width, highlight=False, emoji=False).print(table)
 
 
 def draw_training(adapting: "Callable[..., Iterator[Event]]", folder: Path) -> None:

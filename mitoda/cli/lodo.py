@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mitoda.cli.display import Ticker, announce_stop, duration, percent, print_wide, say, stdout, warn
+from mitoda.cli.display import Ticker, announce_stop, duration, percent, print_table, say, stdout, warn
 from mitoda.cli.stopping import say_how_to_continue, stopping_after_step
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _print_forecast(settings: "LodoSettings", out: Path) -> None:
         if not one.stage.is_trained_here:
             length = f"weights {one.stage.weights}"
         table.add_row(one.stage.name, one.state, length, duration(one.seconds) if one.seconds else "–")
-    print_wide(table)
+    print_table(table)
     total = sum(one.seconds for one in forecasts)
     stdout.print(f"about {duration(total)} in all, at {per_step:.2g} s a step", markup=False)
 
@@ -149,4 +149,4 @@ def _print_table(lines: "list[LodoLine]") -> None:
             *(percent(share) for share in line.objects.values()),
         )
         previous = line.volume
-    print_wide(table)
+    print_table(table)

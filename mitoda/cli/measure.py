@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import counting, say, stdout, warn
+from mitoda.cli.display import counting, print_table, say, stdout, warn
 from mitoda.cli.options import AxesOption, OverwriteOption, VoxelSizeOption
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def print_summary(found: "Measures") -> None:
         table.add_column(name, justify="right")
     for name, values in found.statistics().items():
         table.add_row(name, *("–" if value is None else f"{value:.4g}" for value in values.values()))
-    stdout.print(table)
+    print_table(table)
     cut = len(found.rows) - len(found.whole)
     where = (
         "counted in the means" if found.include_cut else "left out of the means (--include-cut counts them)"

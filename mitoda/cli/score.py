@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mitoda.cli.display import counting, say, stdout, warn
+from mitoda.cli.display import counting, print_table, say, stdout, warn
 from mitoda.cli.options import DestOption
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def print_instance_scores(result: "InstanceScore") -> None:
         values = (getattr(one, name) for name in names)
         scores = ("–" if value != value else f"{value:.4f}" for value in values)
         table.add_row(f"{one.iou:g}", *scores, *map(str, (one.tp, one.fp, one.fn)))
-    stdout.print(table)
+    print_table(table)
     stdout.print(
         f"mitochondria: {result.predicted} predicted, {result.labelled} labelled; {result.splits} labelled ones are "
         f"split, {result.merges} predicted ones merge several",
@@ -125,7 +125,7 @@ def print_scores(result: "VolumeScore") -> None:
     for title, row in ((f"mean over {scored} sections", result.mean), ("all pixels pooled", result.pooled)):
         values = (row.average_precision, row.f1, row.mcc, row.iou)
         table.add_row(title, *("–" if value != value else f"{value:.4f}" for value in values))
-    stdout.print(table, width=max(stdout.width, 60))  # numbers are never cut off
+    print_table(table)
     stdout.print(
         f"foreground: {result.predicted_share:.2%} predicted, {result.labelled_share:.2%} labelled",
         markup=False,

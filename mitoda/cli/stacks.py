@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from mitoda.cli.display import explain, say, stdout, warn
+from mitoda.cli.display import explain, print_table, say, warn
 from mitoda.errors import FileError, InputError
 from mitoda.volumes.address import split_key
 
@@ -135,4 +135,4 @@ def _print(results: list[tuple[str, str]]) -> None:
     table = Table("stack", "result")
     for source, result in results:
         table.add_row(escape(source), escape(result))
-    stdout.print(table)
+    print_table(table)

@@ -209,7 +209,7 @@ def open_section(path: Path) -> TiffVolume | ImageVolume:
     """Open one file of a folder as a volume of a single section."""
     if SUFFIXES[path.suffix.lower()] != "TIFF":
         return ImageVolume(path)
-    image = TiffVolume(path)
+    image = TiffVolume(path, alone=True)
     if image.shape[0] != 1:
         raise InputError(
             f"{path} holds {image.shape[0]} sections, but in a folder each file is one section; "

@@ -48,6 +48,8 @@ class TiffVolume:
     path : Path
     axes : str, optional
         Replaces the axes of the file; see `mitoda.volumes.axes.lay_out`.
+    alone : bool
+        Read the pages of this file only, also where its OME metadata name further files of the stack.
 
     Attributes
     ----------
@@ -68,11 +70,12 @@ class TiffVolume:
         If it has channels, colours, time points or several stacks.
     """
 
-    def __init__(self, path: Path, axes: str | None = None) -> None:
+    def __init__(self, path: Path, axes: str | None = None, *, alone: bool = False) -> None:
         check_signature(path, "TIFF")
         self.path = path
         self.name = str(path)
-        with naming_damage(self.name), quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+        is_ome = False if alone else None
+        with naming_damage(self.name), quiet_tifffile(), tifffile.TiffFile(path, is_ome=is_ome) as tiff:
             self._parse(tiff, axes)
 
     def _parse(self, tiff: tifffile.TiffFile, axes: str | None) -> None:
@@ -133,7 +136,10 @@ class TiffVolume:
         else:
             self._pages = [page for page in series.pages if page is not None and page.parent is tiff]
             if len(self._pages) < len(series.pages):
-                raise FileError(f"{self.name} refers to sections in other files; save the stack as one file")
+                raise FileError(
+                    f"{self.name} refers to sections in other files; give the folder that they are in, or save the "
+                    "stack as one file"
+                )
             self._check_pages()
             end = max(sum(segment) for page in self._pages for segment in _segments(page))
             if self._planes == 1 and all(_is_plain(page, self._keyframe) for page in self._pages):

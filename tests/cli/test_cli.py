@@ -460,3 +460,16 @@ def test_file_names_that_are_not_utf_8_are_printed(folder, tmp_path):
     assert adapted.returncode == 1
     assert b"Traceback" not in adapted.stderr, adapted.stderr
     assert b"is not UTF-8" in adapted.stderr
+
+
+@pytest.mark.parametrize("columns", ["20", "30", "200"])
+def test_numbers_of_a_table_are_never_cut(mitoda, folder, tmp_path, monkeypatch, columns):
+    """However narrow the terminal is."""
+    monkeypatch.setenv("COLUMNS", columns)
+    labels = tmp_path / "labels.tif"
+    write_sections(
+        labels, (np.eye(64, dtype=np.uint8) for _ in range(3)), (3, 64, 64), np.dtype(np.uint8), None
+    )
+    result = mitoda("score", labels, labels)
+    assert result.out.count("1.0000") == 8
+    assert "…" not in result.out

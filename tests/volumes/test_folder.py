@@ -179,3 +179,25 @@ def test_real_masks_open_as_labels(real_data):
     assert labels.shape == (20, 1024, 1024)
     assert labels.voxel_size == (50, 4.6, 4.6)
     assert sum(int(labels.read(index).sum()) for index in range(20)) == 1_130_084
+
+
+def test_a_stack_in_several_ome_tiff_files_is_read_as_a_folder(tmp_path):
+    """Each file's metadata name all others; alone it is refused with what to do, in a folder it is one section."""
+    sections = np.arange(4 * 32 * 48, dtype=np.uint8).reshape(4, 32, 48)
+    planes = "".join(
+        f'<TiffData FirstZ="{i}" IFD="0" PlaneCount="1"><UUID FileName="s{i}.ome.tif">urn:uuid:{i}</UUID></TiffData>'
+        for i in range(4)
+    )
+    for i, section in enumerate(sections):
+        metadata = (
+            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{i}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="48" SizeY="32" '
+            'SizeZ="4" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+            f"{planes}</Pixels></Image></OME>"
+        )
+        tifffile.imwrite(tmp_path / f"s{i}.ome.tif", section, description=metadata, metadata=None)
+    volume = open_volume(tmp_path)
+    assert volume.shape == (4, 32, 48)
+    assert all(np.array_equal(volume.read(i), sections[i]) for i in range(4))
+    with pytest.raises(FileError, match="give the folder"):
+        open_volume(tmp_path / "s0.ome.tif")
