@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 from mitoda.data.painted import open_painted
 from mitoda.models.weights import WeightsInfo, read_info
@@ -55,6 +56,19 @@ def test_small_components_are_removed_only_if_that_gains():
     assert removed.smallest == INFO.smallest
     kept = calibrate([predicted(np.where(truth | specks, 0.9, 0.0), truth | specks, held)], INFO, VOXEL)
     assert kept.smallest == 0
+
+
+@pytest.mark.parametrize(("thickness", "snaps"), [(8.0, True), (50.0, False)])
+def test_boundaries_move_to_membranes_only_where_sections_are_thin(thickness, snaps):
+    """Every other mitochondrion is predicted too wide, the others too narrow, and their membranes are dark."""
+    truth, held = (np.kron(one, np.ones((3, 3), bool)) for one in squares())
+    outside, inside = ndimage.distance_transform_edt(~truth), ndimage.distance_transform_edt(truth)
+    level = np.where(np.arange(300)[:, None] // 33 % 2, 0.35, 0.65)
+    probability = np.clip(level - 0.03 * (outside - inside), 0.01, 1.0)
+    grey = np.where(abs(outside - inside) <= 1, 20, 150).astype(np.uint8)
+    one = predicted(probability, truth, held)._replace(images=grey[None])
+    info = calibrate([one], replace(INFO, smallest=0.0), (thickness, 5.0, 5.0))
+    assert info.snap == snaps
 
 
 def test_few_objects_decide_on_nothing_but_a_threshold_near_one_half():
