@@ -80,6 +80,16 @@ class PaintedLabels:
             self.tissue.clear(section, classes)
         return classes[rows, columns]
 
+    def learnt_box(self, section: int, hold_back: bool) -> Box:
+        """Box of the paint in a painted section; without the held-back part, if that is held back."""
+        if not hold_back:
+            return self.boxes[section]
+        rows, columns = (
+            slice(box.start, held.start if held.start > box.start else box.stop)
+            for box, held in zip(self.boxes[section], self.held_back[section], strict=True)
+        )
+        return rows, columns
+
     def _held_back_box(self, section: int) -> Box:
         rows, columns = self.boxes[section]
         found = self.volume.read(self.index[section], rows, columns) == MITOCHONDRION

@@ -69,15 +69,21 @@ def seeded(*numbers: int) -> Generator:
 
 
 def read_batch(
-    pairs: Pairs, batch_size: int, side: int, augmentation: Augmentation, generator: Generator
+    pairs: Pairs,
+    batch_size: int,
+    side: int,
+    augmentation: Augmentation,
+    generator: Generator,
+    *,
+    hold_back: bool = False,
 ) -> Draw:
-    """Draw pairs and windows, and read their bounding boxes."""
+    """Draw pairs and windows, and read their bounding boxes; see `BatchStream.batch` for `hold_back`."""
     crops = []
     for _ in range(batch_size):
         one = _draw_source(pairs, generator)
         shape = one.volume.shape[1:]
         if isinstance(one, PaintedPairs):
-            sections, window = draw_painted(one, side, augmentation, generator)
+            sections, window = draw_painted(one, side, augmentation, generator, hold_back=hold_back)
         else:
             sections = one.sections(int(torch.randint(one.count, (), generator=generator)))
             window = draw_window(augmentation, generator, side, shape, one.scale)
@@ -92,9 +98,14 @@ def read_batch(
 
 
 def draw_painted(
-    pairs: PaintedPairs, side: int, augmentation: Augmentation, generator: Generator
+    pairs: PaintedPairs,
+    side: int,
+    augmentation: Augmentation,
+    generator: Generator,
+    *,
+    hold_back: bool = False,
 ) -> tuple[tuple[int, int], Window]:
-    """Draw a pair with a painted section, and a window that overlaps the paint's bounding box by a quarter or more.
+    """Draw a pair with a painted section, and a window that overlaps the box of what is learnt by a quarter or more.
 
     Half of the pairs are in reverse order, so that a section at an end of the stack is learnt as first and as second.
     The quarter is of the smaller of box and window. After 30 windows without such an overlap the last one is taken.
@@ -103,7 +114,7 @@ def draw_painted(
     section = painted[int(torch.randint(len(painted), (), generator=generator))]
     both = pairs.pairs_of(section)
     first, second = both[int(torch.randint(len(both), (), generator=generator))]
-    box = pairs.painted.boxes[section]
+    box = pairs.painted.learnt_box(section, hold_back)
     shape = pairs.volume.shape[1:]
     for _ in range(30):
         window = draw_window(augmentation, generator, side, shape, pairs.scale)
@@ -248,8 +259,8 @@ class BatchStream:
         self._wants = wants
         self._ahead = 2 * workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mitoda-read")
-        self._waiting: dict[tuple[int, int], Future[Draw]] = {}
-        """By step and domain."""
+        self._waiting: dict[tuple[int, int, bool], Future[Draw]] = {}
+        """By step, domain, and whether a part of painted labels is held back."""
 
     def __enter__(self) -> Self:
         return self
@@ -276,10 +287,10 @@ class BatchStream:
             Leave out the held-back part of painted labels.
         """
         for coming in range(step, step + self._ahead + 1):
-            self._read_ahead(coming)
+            self._read_ahead(coming, hold_back)
         used = self._used(step)
         source, target = (
-            self._waiting.pop((step, d)).result() if used[d] else None for d in (SOURCE, TARGET)
+            self._waiting.pop((step, d, hold_back)).result() if used[d] else None for d in (SOURCE, TARGET)
         )
         self._waiting = {key: draw for key, draw in self._waiting.items() if key[0] > step}
         return self._assemble(source, target, step, pseudo_labels, hold_back)
@@ -297,15 +308,17 @@ class BatchStream:
             share > 0 and float(torch.rand((), generator=seeded(self._settings.seed, MATCHING, step))) < share
         )
 
-    def _read_ahead(self, step: int) -> None:
+    def _read_ahead(self, step: int, hold_back: bool) -> None:
         """Start to read what a step uses."""
         for domain, (pairs, used) in enumerate(zip(self._pairs, self._used(step), strict=True)):
-            if pairs is not None and used and (step, domain) not in self._waiting:
-                self._waiting[step, domain] = self._pool.submit(self._read, pairs, domain, step)
+            key = (step, domain, hold_back)
+            if pairs is not None and used and key not in self._waiting:
+                self._waiting[key] = self._pool.submit(self._read, pairs, *key)
 
-    def _read(self, pairs: Pairs, domain: int, step: int) -> Draw:
+    def _read(self, pairs: Pairs, step: int, domain: int, hold_back: bool) -> Draw:
         s = self._settings
-        return read_batch(pairs, s.batch_size, s.side, s.augmentation, seeded(s.seed, domain, step))
+        generator = seeded(s.seed, domain, step)
+        return read_batch(pairs, s.batch_size, s.side, s.augmentation, generator, hold_back=hold_back)
 
     def _assemble(
         self,

@@ -6,7 +6,7 @@ import tifffile
 import torch
 
 from mitoda.data.augmentation import AUGMENTATIONS
-from mitoda.data.painted import OUTLINE, open_painted
+from mitoda.data.painted import BACKGROUND, MITOCHONDRION, OUTLINE, open_painted
 from mitoda.data.pairs import IGNORE, PaintedPairs
 from mitoda.data.sampling import BatchSettings, BatchStream, read_batch, seeded
 from mitoda.errors import InputError
@@ -118,6 +118,15 @@ def test_every_draw_has_paint_in_it(tmp_path, stack):
     draw = read_batch(pairs, 40, 32, AUGMENTATIONS["strong"], seeded(3))
     assert {crop.sections for crop in draw.crops} == {(0, 2), (2, 4), (2, 0), (4, 2)}
     assert all(crop.labels.any() for crop in draw.crops)
+
+
+def test_no_draw_is_wasted_on_what_is_held_back(tmp_path, stack):
+    """Windows of the whole paint would often show nothing but its held-back end."""
+    pairs = painted_pairs(tmp_path, stack)
+    for hold_back in (True, False):
+        draw = read_batch(pairs, 60, 16, AUGMENTATIONS["none"], seeded(3), hold_back=hold_back)
+        learnt = [np.isin(crop.labels, (BACKGROUND, MITOCHONDRION)).any() for crop in draw.crops]
+        assert all(learnt) == hold_back
 
 
 def test_unpainted_and_held_back_pixels_are_ignored(tmp_path, stack):
