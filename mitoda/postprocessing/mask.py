@@ -13,6 +13,7 @@ from scipy import ndimage
 from mitoda.postprocessing.cells import grid_step
 from mitoda.postprocessing.components import SizeLimit, StreamedComponents
 from mitoda.postprocessing.membrane_snapping import MembraneSnapping
+from mitoda.postprocessing.snapping_grid import SnappingGrid
 
 REFERENCE = 0.5
 """Probability that a boundary on a membrane is given, so that a higher threshold still gives a smaller mask."""
@@ -65,49 +66,56 @@ class MaskFinalizer:
         self.threshold = threshold
         self.pixel_nm = (voxel_size[1], voxel_size[2])
         self.boundary_nm = boundary_nm
-        self._limit = SizeLimit.compact(min_voxels, voxel_size)
         self.needs_images = snap
         """Whether `add` reads grey values."""
         self._components = StreamedComponents()
         self._steps = (grid_step(self.pixel_nm[0]), grid_step(self.pixel_nm[1]))
         min_cells = min_voxels / math.prod(self._steps)
-        self._snapping = MembraneSnapping(self._steps, voxel_size, min_cells) if snap else None
+        self.snapping = MembraneSnapping(self._steps, voxel_size, min_cells) if snap else None
+        self.limit = (
+            SizeLimit.compact(min_voxels, voxel_size) if self.snapping is None else self.snapping.limit
+        )
+        """Of components, in voxels or, where boundaries are moved, in grid cells."""
 
     @property
     def found_no_membranes(self) -> bool:
         """Whether boundaries were to be moved to membranes, and none stands out. Ask once all sections were added."""
-        return self._snapping is not None and self._snapping.curves.overall is None
+        return self.snapping is not None and self.snapping.curves.overall is None
 
     def pending(self, probability: np.ndarray) -> np.ndarray:
         """What is kept of a section, uint8: its probabilities where boundaries will move, else its mask, 0 and 255."""
-        if self._snapping is not None:
+        if self.snapping is not None:
             return quantise(probability)
         mask = move_boundary(probability >= self.threshold, self.boundary_nm, self.pixel_nm)
         return np.where(mask, np.uint8(255), np.uint8(0))
 
     def provisional(self, pending: np.ndarray) -> np.ndarray:
         """The mask of a pending section before snapping and removal, bool."""
-        return pending > 0 if self._snapping is None else pending >= self.threshold * 255
+        return pending > 0 if self.snapping is None else pending >= self.threshold * 255
 
     def add(self, pending: np.ndarray, grey: np.ndarray | None) -> None:
         """Add the next section; `grey` is its image, where `needs_images`."""
-        if self._snapping is not None and grey is not None:
-            self._snapping.add(grey, pending, self._cells(pending))
-        elif self._limit.voxels:
+        if self.snapping is not None and grey is not None:
+            self.snapping.add(grey, pending, self.cells(pending))
+        elif self.limit.voxels:
             self._components.add(pending)
 
     def finalize(self, section: int, pending: np.ndarray) -> np.ndarray:
         """Return the final mask of a section, bool. Ask once all sections were added."""
-        if self._snapping is not None:
-            shifts = self._snapping.shifts(section, self._cells(pending), REFERENCE)
-            thresholds = ((self.threshold - shifts) * 255).clip(1, None)  # of the foreground of each cell
-            mask = pending >= self._snapping.to_pixels(thresholds, pending.shape)
-            return move_boundary(mask, self.boundary_nm, self.pixel_nm)
-        if self._limit.voxels:
-            return self._components.is_large(self._components.number(section, pending), self._limit)
+        if self.snapping is not None:
+            shifts = self.snapping.shifts(section, self.cells(pending), REFERENCE)
+            return self.shifted(pending, shifts, self.snapping.grid)
+        if self.limit.voxels:
+            return self._components.is_large(self._components.number(section, pending), self.limit)
         return self.provisional(pending)
 
-    def _cells(self, pending: np.ndarray) -> np.ndarray:
+    def shifted(self, pending: np.ndarray, shifts: np.ndarray, grid: SnappingGrid) -> np.ndarray:
+        """The mask of a pending section, bool, from what is added to its probabilities in each grid cell."""
+        thresholds = ((self.threshold - shifts) * 255).clip(1, None)  # of the foreground of each cell
+        mask = pending >= grid.to_pixels(thresholds, pending.shape)
+        return move_boundary(mask, self.boundary_nm, self.pixel_nm)
+
+    def cells(self, pending: np.ndarray) -> np.ndarray:
         """The provisional mask on the grid of the snapping: the middle pixel of each cell stands for it."""
         rows, columns = self._steps
         return self.provisional(pending[rows // 2 :: rows, columns // 2 :: columns])
