@@ -285,14 +285,16 @@ def join(work: BlockWork) -> int:
     if numbers.exists():
         return int(np.load(numbers, mmap_mode="r").max(initial=0))
     limit = SizeLimit.compact(record.resolved.min_size, record.voxel_size)
-    joined = join_blocks(partial(work.read, "predict"), record.grid.counts, limit, record.shape[0])
+    joined = join_blocks(partial(work.read, "predict"), record.grid.counts)
+    large = joined.is_large(limit, record.shape[0])
+    count = int(np.count_nonzero(large))
     if work.numbers_blocks and not (work.folder / "labels.zarr").exists():
-        kind = np.dtype(np.uint16 if joined.count <= np.iinfo(np.uint16).max else np.uint32)
+        kind = np.dtype(np.uint16 if count <= np.iinfo(np.uint16).max else np.uint32)
         work.image("labels.zarr", kind, work.folder, exists=False)
-    for path, content in ((work.folder / "offsets.npy", joined.offsets), (numbers, joined.numbers)):
+    for path, content in ((work.folder / "offsets.npy", joined.offsets), (numbers, joined.renumbered(large))):
         with atomic_write(path) as partial_file, partial_file.open("wb") as file:
             np.save(file, content)
-    return joined.count
+    return count
 
 
 def _complete(work: BlockWork) -> dict[str, Path]:

@@ -126,22 +126,32 @@ class BlockLabeller:
 
 @dataclass(frozen=True)
 class Joined:
-    """The components of all blocks, joined."""
+    """The components of all blocks, joined, and numbered from 1 in the order of their first voxel."""
 
     offsets: np.ndarray
-    """(blocks + 1,), where the numbers of each block begin."""
+    """(blocks + 1,), where the components of each block begin in `numbers`."""
     numbers: np.ndarray
-    """Final number of each component of each block; 0 of those that are too small."""
-    count: int
-    """Components that are large enough."""
-    voxels: int
-    """Voxels of these."""
+    """Number of the joined component of each component of each block."""
+    voxels: np.ndarray
+    """(components + 1,), by number; 0 is background."""
+    first: np.ndarray
+    """(components + 1,), first section, by number."""
+    last: np.ndarray
+    """(components + 1,), last section, by number."""
+
+    def is_large(self, limit: SizeLimit, sections: int) -> np.ndarray:
+        """Whether the component of each number is large enough in a volume of so many sections; not background."""
+        large = self.voxels >= limit.of(self.first, self.last, sections)
+        large[0] = False
+        return np.asarray(large)
+
+    def renumbered(self, kept: np.ndarray) -> np.ndarray:
+        """`numbers`, uint32, counted without those that are not kept, which are 0; `kept` is bool, by number."""
+        return np.asarray((np.cumsum(kept) * kept).astype(np.uint32)[self.numbers])
 
 
-def join_blocks(
-    read: Callable[[int, str], np.ndarray], counts: tuple[int, int, int], limit: SizeLimit, sections: int
-) -> Joined:
-    """Join the components of blocks, and number those that are large enough in the order of their first voxel.
+def join_blocks(read: Callable[[int, str], np.ndarray], counts: tuple[int, int, int]) -> Joined:
+    """Join the components of blocks.
 
     Parameters
     ----------
@@ -149,9 +159,6 @@ def join_blocks(
         Returns a field of the `BlockLabels` of a block, by the block's number.
     counts : (int, int, int)
         Blocks along sections, rows and columns.
-    limit : SizeLimit
-    sections : int
-        Of the volume.
     """
     blocks = range(counts[0] * counts[1] * counts[2])
     voxels, first, last, places = (
@@ -163,16 +170,15 @@ def join_blocks(
     low, high = np.concatenate(edges, axis=1)
     graph = coo_array((np.ones(len(low), bool), (low, high)), (len(voxels),) * 2)
     count, component = connected_components(graph, directed=False) if len(voxels) else (0, np.zeros(0, int))
-    size, start = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
-    begin, end = np.full(count, sections), np.zeros(count, np.int64)
-    np.add.at(size, component, voxels)
+    start = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(start, component, places)
-    np.minimum.at(begin, component, first)
-    np.maximum.at(end, component, last)
-    kept = np.flatnonzero(size >= limit.of(begin, end, sections))
-    numbers = np.zeros(count, np.uint32)
-    numbers[kept[np.argsort(start[kept])]] = np.arange(1, len(kept) + 1)
-    return Joined(offsets, numbers[component], len(kept), int(size[kept].sum()))
+    numbers = (np.argsort(np.argsort(start)) + 1)[component]
+    size, begin, end = (np.zeros(count + 1, np.int64) for _ in range(3))
+    begin[1:] = np.iinfo(np.int64).max
+    np.add.at(size, numbers, voxels)
+    np.minimum.at(begin, numbers, first)
+    np.maximum.at(end, numbers, last)
+    return Joined(offsets, numbers, size, begin, end)
 
 
 def _touching(
