@@ -95,7 +95,7 @@ def start(
     check_mask_of_blocks(settings, blocks)
     info = model.info if stack.voxel_size is None else model.info.for_sections(stack.voxel_size[0])
     snap = info.snap if settings.snap is None else settings.snap
-    if blocks != BlockSettings() or not why_whole(settings, snap):
+    if blocks != BlockSettings() or not why_whole(settings, snap, stack.shape):
         say_how_to_continue(lambda: how_to_continue(settings.output, True))
         return segment_blocks(open_stack, model, settings, blocks, device)
     is_tiff = all(output_kind(path) == "TIFF" for path in settings.written)

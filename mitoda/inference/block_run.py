@@ -18,16 +18,18 @@ from mitoda.inference.checks import oblong_pixels, result_warnings
 from mitoda.inference.cluster import Runner, cluster_runner, run_here
 from mitoda.inference.events import AlreadyComplete, BlockDone, Event, Notice, Numbered, PartDone, Segmented
 from mitoda.inference.identity import fingerprint, run_identity
+from mitoda.inference.segment import NO_MEMBRANES
 from mitoda.inference.settings import BlockSettings, SegmentSettings, resolve
 from mitoda.inference.streaming import known_voxel_size
-from mitoda.inference.tiling import BlockGrid, plan_blocks
+from mitoda.inference.tiling import LEAST_DEPTH, BlockGrid, plan_blocks
 from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.models.model import Model
-from mitoda.postprocessing.components import SizeLimit
+from mitoda.postprocessing.block_summary import joined_parts, load_curves, save_array, save_curves
 from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.joining import join_blocks
+from mitoda.postprocessing.membrane_snapping import join_curves
 from mitoda.volumes import Volume, open_labels, write_sections
-from mitoda.volumes.files import atomic_write, output_kind, read_record, write_record
+from mitoda.volumes.files import output_kind, read_record, write_record
 from mitoda.volumes.lock import locked
 from mitoda.volumes.volume import EVERYTHING, Lengths, origin_of, stated_lengths
 from mitoda.volumes.wrappers import BoxVolume
@@ -100,8 +102,11 @@ def segment_blocks(
             sum(int(work.read(step, index, "foreground")) for index in everything) / voxels
             for step in ("predict", "finish" if work.is_joined else "predict")
         )
-        warnings = tuple(
-            result_warnings(middle_window(open_stack()), work.record.voxel_size, model.geometry, found, left)
+        warnings = (
+            *result_warnings(
+                middle_window(open_stack()), work.record.voxel_size, model.geometry, found, left
+            ),
+            *((NO_MEMBRANES,) if found and _found_no_membranes(work) else ()),
         )
         named = _complete(work)
         if settings.instances is not None:
@@ -183,7 +188,7 @@ def describe(
     """
     size = known_voxel_size(volume)
     resolved = resolve(settings, model.info, size)
-    if reason := why_whole(settings, resolved.snap):
+    if reason := why_whole(settings, resolved.snap, volume.shape, blocks.block):
         raise InputError(reason)
     version = checked_version(settings.ome_zarr)
     _, unit = layout(volume.shape, min(LAYER, volume.shape[0]), version)
@@ -220,15 +225,22 @@ def describe(
     )
 
 
-def why_whole(settings: SegmentSettings, snap: bool) -> str:
+def why_whole(
+    settings: SegmentSettings,
+    snap: bool,
+    shape: tuple[int, int, int],
+    block: tuple[int, int, int] | None = None,
+) -> str:
     """Why a stack must be segmented as a whole, by one process, and what to do about it; empty if blocks will do."""
     for path in settings.paths:
         if output_kind(path) != "Zarr":
             return f"{path} cannot be written block by block, only OME-Zarr can; give it a name that ends in .zarr"
-    if snap:
+    rows, columns = shape[1:]
+    whole = rows * columns <= PIXELS if block is None else block[1] >= rows and block[2] >= columns
+    if snap and not whole:
         return (
-            "boundaries cannot be moved to membranes block by block, which takes the whole stack; give --no-snap, or "
-            "leave out the options of blocks"
+            "boundaries are moved to membranes in blocks of whole sections only; give --block "
+            f"{LEAST_DEPTH} {rows} {columns}, or --no-snap"
         )
     return ""
 
@@ -280,21 +292,29 @@ def _step(work: BlockWork, run: Runner, step: str, wanted: range) -> Iterator[Bl
 
 
 def join(work: BlockWork) -> int:
-    """Join the components of all blocks, and keep their numbers for `BlockWork.finish`; return how many are kept."""
-    record, numbers = work.record, work.folder / "numbers.npy"
-    if numbers.exists():
-        return int(np.load(numbers, mmap_mode="r").max(initial=0))
-    limit = SizeLimit.compact(record.resolved.min_size, record.voxel_size)
-    joined = join_blocks(partial(work.read, "predict"), record.grid.counts)
+    """Join the components of all blocks, and keep what `BlockWork.finish` needs; return how many there will be."""
+    record, path = work.record, work.folder / "numbers.npy"
+    if path.exists():
+        return int(np.load(path, mmap_mode="r").max(initial=0))
+    read, limit = partial(work.read, "predict"), work.finalizer.limit
+    joined = join_blocks(read, record.grid.counts)
     large = joined.is_large(limit, record.shape[0])
     count = int(np.count_nonzero(large))
     if work.numbers_blocks and not (work.folder / "labels.zarr").exists():
         kind = np.dtype(np.uint16 if count <= np.iinfo(np.uint16).max else np.uint32)
         work.image("labels.zarr", kind, work.folder, exists=False)
-    for path, content in ((work.folder / "offsets.npy", joined.offsets), (numbers, joined.renumbered(large))):
-        with atomic_write(path) as partial_file, partial_file.open("wb") as file:
-            np.save(file, content)
+    if (
+        record.resolved.snap
+    ):  # small components count for the curves, and are removed with what surrounds them
+        save_curves(work.folder, join_curves(joined_parts(read, joined), large, limit))
+    save_array(work.folder / "offsets.npy", joined.offsets)
+    save_array(path, joined.numbers if record.resolved.snap else joined.renumbered(large))
     return count
+
+
+def _found_no_membranes(work: BlockWork) -> bool:
+    """Whether boundaries were to be moved to membranes, and none stands out in the joined curves."""
+    return work.record.resolved.snap and load_curves(work.folder, np.zeros(0, int)).overall is None
 
 
 def _complete(work: BlockWork) -> dict[str, Path]:

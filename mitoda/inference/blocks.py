@@ -1,9 +1,11 @@
 """Segment a volume block by block: each block is a pure function of its number, computed anywhere and in any order.
 
     OUT.zarr.blocks/record.json        what all blocks share, found once
-                    predicted.zarr     the mask before small components are removed
-                    predict/0000/012   a block's marker, written last: checksum and components
+                    predicted.zarr     the mask before small components are removed or, where boundaries move,
+                                       probabilities
+                    predict/0000/012   a block's marker, written last: checksum, components, grey values on contours
                     numbers.npy        numbers of the components of all blocks
+                    means.npy …        curves of these components, where boundaries move
                     mask.zarr          becomes OUT.zarr
                     finish/0000/012    a block's marker
 
@@ -17,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,16 +30,22 @@ from mitoda.data.filled import FilledVolume
 from mitoda.errors import InputError
 from mitoda.inference.segment import make_finalizer
 from mitoda.inference.settings import Resolved, SegmentSettings
+from mitoda.inference.slabs import Slabs, checksum, read_slabs
 from mitoda.inference.streaming import predict, smoothing_reach
 from mitoda.inference.tiling import Block, BlockGrid
 from mitoda.models.model import Model
-from mitoda.postprocessing.joining import FIELDS, BlockLabeller, BlockLabels
-from mitoda.postprocessing.mask import quantise
+from mitoda.postprocessing.block_summary import BlockSummary, blocks_of, load_curves
+from mitoda.postprocessing.joining import FIELDS, BlockLabels
+from mitoda.postprocessing.mask import REFERENCE, MaskFinalizer, quantise
+from mitoda.postprocessing.membrane_snapping import MembraneShifts
 from mitoda.volumes import Volume, VoxelSize
 from mitoda.volumes.files import atomic_write, output_kind
 from mitoda.volumes.volume import EVERYTHING, Lengths
 from mitoda.volumes.wrappers import BoxVolume
-from mitoda.volumes.zarr_pages import LAYER, ZarrPages, checked_version, write_files
+from mitoda.volumes.zarr_pages import LAYER, ZarrPages, checked_version
+
+TORN = (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+"""Errors of a marker that is not there, or not whole."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +113,20 @@ class BlockWork:
     @property
     def is_joined(self) -> bool:
         """Whether the mask needs the components of all blocks: then it is written in a second step."""
-        return self.record.resolved.min_size > 0 or self.numbers_blocks
+        return self.record.resolved.two_passes or self.numbers_blocks
 
     @property
     def numbers_blocks(self) -> bool:
         """Whether labels are connected components in an OME-Zarr, which blocks can number and write."""
         path = self.settings.instances
-        return path is not None and not self.settings.split and output_kind(Path(path)) == "Zarr"
+        if path is None or self.settings.split or self.record.resolved.snap:
+            return False  # the components of moved boundaries are known once all blocks are finished
+        return output_kind(Path(path)) == "Zarr"
+
+    @property
+    def finalizer(self) -> MaskFinalizer:
+        """A new one, for a block or for what is common to all."""
+        return make_finalizer(self.settings, self.record.resolved, self.record.voxel_size)
 
     def marker(self, step: str, index: int) -> Path:
         """The file that says that a step of a block is done."""
@@ -121,7 +136,7 @@ class BlockWork:
         """Whether a step of a block is done; a torn marker is none."""
         try:
             self.read(step, index, "foreground")
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except TORN:
             return False
         return True
 
@@ -158,40 +173,48 @@ class BlockWork:
         began = time.monotonic()
         block = self.record.grid[index]
         name = "predicted.zarr" if self.is_joined else "mask.zarr"
-        stores = [_Slabs(self.array(name), block, self.record.unit[0])]
+        stores = [Slabs(self.array(name), block, self.record.unit[0])]
         if self.settings.probability is not None:
-            stores.append(_Slabs(self.array("probability.zarr"), block, self.record.unit[0]))
-        labeller = BlockLabeller(block.core, self.record.shape) if self.is_joined else None
+            stores.append(Slabs(self.array("probability.zarr"), block, self.record.unit[0]))
+        finalizer = self.finalizer
+        summary = BlockSummary(finalizer, block.core, self.record.shape) if self.is_joined else None
         foreground = 0
-        for arrays in self._sections(block):
-            mask = arrays[0]
+        for pending, probability, grey in self._sections(block, finalizer):
+            mask = finalizer.provisional(pending)
             foreground += int(np.count_nonzero(mask))
-            if labeller is not None:
-                labeller.add(mask)
-            else:
-                mask = np.where(mask > 0, np.uint8(self.settings.mask_value), np.uint8(0))
-            for store, array in zip(stores, (mask, *arrays[1:]), strict=False):
+            if summary is not None:
+                summary.add(pending, grey)
+            kept = mask * np.uint8(self.settings.mask_value) if summary is None else pending
+            for store, array in zip(stores, (kept, probability), strict=False):
                 store.add(array)
-        labels = {} if labeller is None else vars(labeller.finish())
+        arrays = {} if summary is None else summary.arrays()
         seconds = time.monotonic() - began
-        self._mark("predict", index, foreground, seconds, crc=np.int64(stores[0].crc), **labels)
+        self._mark("predict", index, foreground, seconds, crc=np.int64(stores[0].crc), **arrays)
         return Outcome(index, foreground, seconds)
 
-    def _sections(self, block: Block) -> Iterator[tuple[np.ndarray, ...]]:
-        """Mask, 0 and 255, and probability × 255 of each section of a block's core; 0 where the input is constant."""
-        window = BoxVolume(self._volume, (EVERYTHING, *block.window), self.record.voxel_size)
-        if self._is_constant(window, block.core[0]):
+    def _sections(
+        self, block: Block, finalizer: MaskFinalizer
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """What is pending, probability × 255 and the image of each section of a block's core.
+
+        All are 0 where the input is constant. The image is only read where boundaries are moved.
+        """
+        filled = self._filled(block)
+        if self._is_constant(filled.volume, block.core[0]):
             for _ in range(block.shape[0]):
-                yield (np.zeros(block.shape[1:], np.uint8),) * 2
+                yield (np.zeros(block.shape[1:], np.uint8),) * 3
             return
-        filled = FilledVolume(window)
-        finalizer = make_finalizer(self.settings, self.record.resolved, self.record.voxel_size)
         first, stop = block.core[0].start, block.core[0].stop
         for section, probability in enumerate(
             predict(filled, self._model, self.settings, first, _refuse, stop), first
         ):
-            mask = filled.tissue.clear(section, finalizer.pending(probability))
-            yield mask[block.inner], quantise(probability[block.inner])
+            pending = filled.tissue.clear(section, finalizer.pending(probability))[block.inner]
+            grey = filled.read(section) if finalizer.needs_images else pending
+            yield pending, quantise(probability[block.inner]), grey
+
+    def _filled(self, block: Block) -> FilledVolume:
+        """What a block is predicted from."""
+        return FilledVolume(BoxVolume(self._volume, (EVERYTHING, *block.window), self.record.voxel_size))
 
     def _is_constant(self, window: Volume, sections: slice) -> bool:
         """Whether every section that a block depends on has one value; reading ends at the first that has several."""
@@ -202,34 +225,71 @@ class BlockWork:
         return all(np.ptp(window.read(section)) == 0 for section in near)
 
     def finish(self, index: int) -> Outcome:
-        """Write the final mask, and labels, of a block from its predicted mask and the joined numbers."""
+        """Write the final mask, and labels, of a block from what is pending of it and the joined components."""
         began = time.monotonic()
         labels = self._checked(index)
-        joined = self.folder / "offsets.npy", self.folder / "numbers.npy"
-        start, stop = np.load(joined[0], mmap_mode="r")[index : index + 2]
-        numbers = np.load(joined[1], mmap_mode="r")[start:stop]
+        start, stop = np.load(self.folder / "offsets.npy", mmap_mode="r")[index : index + 2]
+        numbers = np.load(self.folder / "numbers.npy", mmap_mode="r")[start:stop]
         block, depth = self.record.grid[index], self.record.unit[0]
-        stores = [_Slabs(self.array("mask.zarr"), block, depth)]
+        stores = [Slabs(self.array("mask.zarr"), block, depth)]
         if self.numbers_blocks:
-            stores.append(_Slabs(self.array("labels.zarr"), block, depth))
+            stores.append(Slabs(self.array("labels.zarr"), block, depth))
+        finished = self._snapped if self.record.resolved.snap else self._numbered
         foreground = 0
-        for section, mask in enumerate(_read_sections(self.array("predicted.zarr"), block, depth)):
-            found = labels.number(section, mask, numbers)
-            kept = np.where(found > 0, np.uint8(self.settings.mask_value), np.uint8(0))
-            foreground += int(np.count_nonzero(kept))
-            for store, array in zip(stores, (kept, found), strict=False):
+        for mask, *found in finished(block, labels, numbers):
+            foreground += int(np.count_nonzero(mask))
+            kept = mask * np.uint8(self.settings.mask_value)
+            for store, array in zip(stores, (kept, *found), strict=False):
                 store.add(array)
         seconds = time.monotonic() - began
         self._mark("finish", index, foreground, seconds)
         return Outcome(index, foreground, seconds)
 
+    def _numbered(
+        self, block: Block, labels: BlockLabels, numbers: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Mask and numbers of each section of a block, without components that are too small."""
+        pending = read_slabs(self.array("predicted.zarr"), block, self.record.unit[0])
+        for section, mask in enumerate(pending):
+            found = labels.number(section, mask, numbers)
+            yield found > 0, found
+
+    def _snapped(
+        self, block: Block, labels: BlockLabels, numbers: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Mask of each section of a block, its boundaries moved to membranes."""
+        finalizer, tissue = self.finalizer, self._filled(block).tissue
+        rows, own = np.unique(
+            np.append(0, numbers), return_inverse=True
+        )  # a worker holds its block's curves only
+        shifts = MembraneShifts(
+            finalizer.grid, load_curves(self.folder, rows), self.record.shape[0], self._contours
+        )
+        pending = read_slabs(self.array("predicted.zarr"), block, self.record.unit[0])
+        for section, probability in enumerate(pending, block.core[0].start):
+            cells = finalizer.cells(probability)
+            components = labels.number(section - block.core[0].start, cells, own[1:])
+            mask = finalizer.shifted(probability, shifts.of(section, components, REFERENCE))
+            if finalizer.boundary_nm > 0 and mask.any():  # else nothing lies outside of tissue
+                mask = tissue.clear(section, mask)
+            yield (mask,)
+
+    def _contours(self, section: int) -> list[np.ndarray]:
+        """What was gathered of the blocks of grid cells of any section; its block is predicted again if it is lost."""
+        index, inside = divmod(section, self.record.block[0])
+        try:
+            return blocks_of(partial(self.read, "predict", index), inside)
+        except TORN:
+            self.predict(index)
+        return blocks_of(partial(self.read, "predict", index), inside)
+
     def _checked(self, index: int) -> BlockLabels:
         """The components of a block, which is predicted again if its mask is not what was written."""
         block = self.record.grid[index]
         try:
-            stored = _read_sections(self.array("predicted.zarr"), block, self.record.unit[0])
-            intact = _checksum(stored) == self.read("predict", index, "crc")
-        except (OSError, ValueError, RuntimeError, KeyError, zipfile.BadZipFile):  # however a codec fails
+            stored = read_slabs(self.array("predicted.zarr"), block, self.record.unit[0])
+            intact = checksum(stored) == self.read("predict", index, "crc")
+        except (*TORN, RuntimeError):  # however a codec fails
             intact = False
         if not intact:
             self.predict(index)
@@ -248,42 +308,6 @@ def _refuse(change: str) -> None:
         f"{change}, but all blocks must be computed alike; give smaller tiles (--tile 1024 1024), fewer pairs at once "
         "(--batch-size) or smaller blocks (--block), leave out --compile, and begin again with --overwrite"
     )
-
-
-class _Slabs:
-    """Writes the sections of a block to an array, a shard's depth at a time."""
-
-    def __init__(self, array: Any, block: Block, depth: int) -> None:
-        self._array, self._core = array, block.core
-        self._buffer = np.empty((min(depth, block.shape[0]), *block.shape[1:]), array.dtype)
-        self._written = self._held = 0
-        self.crc = 0
-        """Checksum of what was added."""
-
-    def add(self, section: np.ndarray) -> None:
-        """Add the next section of the block's core."""
-        self._buffer[self._held] = section
-        self.crc = zlib.crc32(self._buffer[self._held], self.crc)
-        self._held += 1
-        first = self._core[0].start + self._written
-        if self._held == len(self._buffer) or first + self._held == self._core[0].stop:
-            region = (slice(first, first + self._held), *self._core[1:])
-            write_files(self._array, region, self._buffer[: self._held])
-            self._written, self._held = self._written + self._held, 0
-
-
-def _read_sections(array: Any, block: Block, depth: int) -> Iterator[np.ndarray]:
-    """The sections of a block's core, read a shard's depth at a time."""
-    sections, rows, columns = block.core
-    for first in range(sections.start, sections.stop, depth):
-        yield from array[first : min(first + depth, sections.stop), rows, columns]
-
-
-def _checksum(sections: Iterator[np.ndarray]) -> int:
-    crc = 0
-    for section in sections:
-        crc = zlib.crc32(section.tobytes(), crc)
-    return crc
 
 
 def reach_of(model: Model, resolved: Resolved, voxel_size: VoxelSize, sections: int) -> int:

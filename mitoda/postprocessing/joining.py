@@ -84,13 +84,14 @@ class BlockLabeller:
         self._ends: list[np.ndarray] = []
         self._sides: dict[str, list[np.ndarray]] = {"top": [], "bottom": [], "left": [], "right": []}
 
-    def add(self, mask: np.ndarray) -> None:
-        """Add the next section of the block, non-zero is foreground."""
+    def add(self, mask: np.ndarray) -> np.ndarray:
+        """Add the next section of the block, non-zero is foreground; return as `StreamedComponents.add`."""
         parts = self._components.add(mask)
         self._ends = [*self._ends[:1], parts]
         for name, edge in zip(self._sides, (parts[0], parts[-1], parts[:, 0], parts[:, -1]), strict=True):
             self._sides[name].append(edge.copy())
         self._places.append(self._first_voxels(parts))
+        return parts
 
     def _first_voxels(self, parts: np.ndarray) -> np.ndarray:
         """Index of the first voxel of each part of the section just added, in the flattened volume."""

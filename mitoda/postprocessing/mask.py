@@ -70,52 +70,60 @@ class MaskFinalizer:
         """Whether `add` reads grey values."""
         self._components = StreamedComponents()
         self._steps = (grid_step(self.pixel_nm[0]), grid_step(self.pixel_nm[1]))
+        self.grid = SnappingGrid(self._steps, voxel_size)
         min_cells = min_voxels / math.prod(self._steps)
-        self.snapping = MembraneSnapping(self._steps, voxel_size, min_cells) if snap else None
+        self._snapping = MembraneSnapping(self._steps, voxel_size, min_cells) if snap else None
         self.limit = (
-            SizeLimit.compact(min_voxels, voxel_size) if self.snapping is None else self.snapping.limit
+            SizeLimit.compact(min_voxels, voxel_size) if self._snapping is None else self._snapping.limit
         )
         """Of components, in voxels or, where boundaries are moved, in grid cells."""
 
     @property
     def found_no_membranes(self) -> bool:
         """Whether boundaries were to be moved to membranes, and none stands out. Ask once all sections were added."""
-        return self.snapping is not None and self.snapping.curves.overall is None
+        return self._snapping is not None and self._snapping.curves.overall is None
 
     def pending(self, probability: np.ndarray) -> np.ndarray:
         """What is kept of a section, uint8: its probabilities where boundaries will move, else its mask, 0 and 255."""
-        if self.snapping is not None:
+        if self._snapping is not None:
             return quantise(probability)
         mask = move_boundary(probability >= self.threshold, self.boundary_nm, self.pixel_nm)
         return np.where(mask, np.uint8(255), np.uint8(0))
 
     def provisional(self, pending: np.ndarray) -> np.ndarray:
         """The mask of a pending section before snapping and removal, bool."""
-        return pending > 0 if self.snapping is None else pending >= self.threshold * 255
+        return pending > 0 if self._snapping is None else pending >= self.threshold * 255
 
     def add(self, pending: np.ndarray, grey: np.ndarray | None) -> None:
         """Add the next section; `grey` is its image, where `needs_images`."""
-        if self.snapping is not None and grey is not None:
-            self.snapping.add(grey, pending, self.cells(pending))
+        if self._snapping is not None and grey is not None:
+            self._snapping.add(grey, pending, self.cells(pending))
         elif self.limit.voxels:
             self._components.add(pending)
 
     def finalize(self, section: int, pending: np.ndarray) -> np.ndarray:
         """Return the final mask of a section, bool. Ask once all sections were added."""
-        if self.snapping is not None:
-            shifts = self.snapping.shifts(section, self.cells(pending), REFERENCE)
-            return self.shifted(pending, shifts, self.snapping.grid)
+        if self._snapping is not None:
+            shifts = self._snapping.shifts(section, self.cells(pending), REFERENCE)
+            return self.shifted(pending, shifts)
         if self.limit.voxels:
             return self._components.is_large(self._components.number(section, pending), self.limit)
         return self.provisional(pending)
 
-    def shifted(self, pending: np.ndarray, shifts: np.ndarray, grid: SnappingGrid) -> np.ndarray:
+    def shifted(self, pending: np.ndarray, shifts: np.ndarray) -> np.ndarray:
         """The mask of a pending section, bool, from what is added to its probabilities in each grid cell."""
         thresholds = ((self.threshold - shifts) * 255).clip(1, None)  # of the foreground of each cell
-        mask = pending >= grid.to_pixels(thresholds, pending.shape)
+        mask = pending >= self.grid.to_pixels(thresholds, pending.shape)
         return move_boundary(mask, self.boundary_nm, self.pixel_nm)
 
     def cells(self, pending: np.ndarray) -> np.ndarray:
         """The provisional mask on the grid of the snapping: the middle pixel of each cell stands for it."""
         rows, columns = self._steps
         return self.provisional(pending[rows // 2 :: rows, columns // 2 :: columns])
+
+    def grid_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of `cells` of a section with so many rows and columns of pixels."""
+        rows, columns = (
+            len(range(step // 2, size, step)) for size, step in zip(shape, self._steps, strict=True)
+        )
+        return rows, columns

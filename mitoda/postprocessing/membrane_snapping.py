@@ -9,8 +9,8 @@ without a clear membrane stays as it is, and so does a volume without one.
 
 Every section is seen twice. The first look sums grey values on its contours (`SnappingGrid.gather`). Once components
 are joined through all sections, their sums become `Curves`, and the second look returns what to add to the
-probabilities (`MembraneShifts`). `MembraneSnapping` does both for sections that stream by, `block_snapping` for blocks
-of sections.
+probabilities (`MembraneShifts`). `MembraneSnapping` does both for sections that stream by, `block_summary` is for
+blocks of sections.
 """
 
 import math

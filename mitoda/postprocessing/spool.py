@@ -4,6 +4,7 @@ import io
 import tempfile
 import weakref
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -29,10 +30,7 @@ class Spool:
         FileError
             If the folder for temporary files has no room.
         """
-        content = io.BytesIO()
-        for array in arrays:
-            np.save(content, array)
-        packed = zlib.compress(content.getbuffer(), 1)
+        packed = pack(arrays)
         try:
             self._file.seek(self._ends[-1])
             self._file.write(packed)
@@ -47,8 +45,21 @@ class Spool:
         """Return the arrays of a section."""
         start, end = self._ends[section : section + 2]
         self._file.seek(start)
-        content = io.BytesIO(zlib.decompress(self._file.read(end - start)))
-        arrays = []
-        while content.tell() < len(content.getbuffer()):
-            arrays.append(np.load(content))
-        return arrays
+        return unpack(self._file.read(end - start))
+
+
+def pack(arrays: Iterable[np.ndarray]) -> bytes:
+    """Compress arrays of any type and shape."""
+    content = io.BytesIO()
+    for array in arrays:
+        np.save(content, array)
+    return zlib.compress(content.getbuffer(), 1)
+
+
+def unpack(packed: bytes) -> list[np.ndarray]:
+    """Return the arrays that were packed."""
+    content = io.BytesIO(zlib.decompress(packed))
+    arrays = []
+    while content.tell() < len(content.getbuffer()):
+        arrays.append(np.load(content))
+    return arrays

@@ -121,12 +121,10 @@ def test_a_run_is_continued_only_as_what_it_was(tmp_path):
     assert np.array_equal(read(tmp_path / "mask.zarr"), whole(volume, tmp_path))
 
 
-def test_blocks_that_are_no_whole_files_and_snapping_are_refused(tmp_path):
-    """Two blocks would write one file; snapping takes the whole stack."""
+def test_blocks_that_are_no_whole_files_are_refused(tmp_path):
+    """Two blocks would write one file."""
     with pytest.raises(InputError, match=r"not whole files of the output, which are \(4, 16, 16\)"):
         run(volume_of(9), tmp_path, BlockSettings(block=(3, 16, 16)))
-    with pytest.raises(InputError, match="--no-snap"):
-        run(volume_of(9), tmp_path, snap=True)
     assert list(tmp_path.iterdir()) == []
 
 
