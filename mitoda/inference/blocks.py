@@ -259,9 +259,8 @@ class BlockWork:
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Mask of each section of a block, its boundaries moved to membranes."""
         finalizer, tissue = self.finalizer, self._filled(block).tissue
-        rows, own = np.unique(
-            np.append(0, numbers), return_inverse=True
-        )  # a worker holds its block's curves only
+        # A worker holds the curves of its own block. Components that other blocks join are one row here too.
+        rows, own = np.unique(np.append(0, numbers), return_inverse=True)
         shifts = MembraneShifts(
             finalizer.grid, load_curves(self.folder, rows), self.record.shape[0], self._contours
         )

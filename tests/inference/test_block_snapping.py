@@ -25,6 +25,8 @@ from tests.inference.test_cluster import DeadlyVolume, itself
 
 SIZE = (5.0, 5.0, 5.0)
 """Nanometres; contours six sections away count, and blocks have four."""
+ENDS = [(44 - 12, 94, 8), (44 + 12, 94, 8)]
+"""Middle, centre and radius of two discs that are apart in one block and joined in the next."""
 BLOCKS = BlockSettings(block=(4, 96, 160))
 
 
@@ -44,12 +46,12 @@ def network() -> Model:
 
 
 def tubes(sections: int = 19) -> ArrayVolume:
-    """Bright bodies with dark membranes: one through all sections, one in the last twelve, and a small one in five."""
+    """Bright bodies with dark membranes: one through all sections, one that has two ends side by side, a small one."""
     rng = np.random.default_rng(0)
     row, column = np.mgrid[:80, :140]
     stack = np.full((sections, 80, 140), 90.0)
     for k in range(sections):
-        bodies = [(30 + 0.6 * k, 34, 18), *([(44, 90 + 0.5 * k, 14)] if k >= 7 else [])]
+        bodies = [(30 + 0.6 * k, 34, 18), *([(44, 90 + 0.5 * k, 14)] if k >= 10 else ENDS if k >= 4 else [])]
         bodies += [(14, 122, 5)] if 5 <= k < 10 else []
         for middle, centre, radius in bodies:
             distance = np.hypot(row - middle, column - centre)
