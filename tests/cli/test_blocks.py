@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from mitoda.inference import block_run
 from mitoda.synthetic import TARGET
 from mitoda.volumes import open_labels, open_values, write_sections
 from tests.commands import Commands
@@ -91,30 +92,40 @@ def test_other_formats_beside_a_mask_in_ome_zarr(mitoda, stack, split):
 def test_a_mask_that_is_no_tiff_and_not_in_blocks_is_not_resumed(mitoda, stack):
     """Whatever an interrupted run left; the message says what to do."""
     (stack / "mask.zarr.partial").mkdir()
-    for name in ("mask.zarr", "mask.h5"):
-        command = ["segment", stack / "stack.tif", "-o", stack / name, "--snap", "--resume"]
+    for name, files in (("mask.h5", []), ("mask.zarr", ["--probability", stack / "p.h5"])):
+        command = ["segment", stack / "stack.tif", "-o", stack / name, *files, "--snap", "--resume"]
         assert "leave --resume out" in mitoda.refused(*command, "--weights", stack / "random.safetensors")
 
 
-def test_boundaries_on_membranes_are_found_in_the_whole_stack(mitoda, stack):
-    """So the mask in OME-Zarr is that of a TIFF; an option of blocks is refused with what to do."""
+@pytest.mark.parametrize("own", [["--weights", "random.safetensors", "--snap"], []])
+def test_boundaries_on_membranes_are_moved_in_blocks(mitoda, stack, own):
+    """With --snap, and with the default weights, which snap in these sections of 10 nm; as in a TIFF."""
+    own = [stack / one if one.endswith("safetensors") else one for one in own]
+    done = mitoda("segment", stack / "stack.tif", "-o", stack / "mask.tif", *own)
+    assert done.status == 0, done.err
+    command = ["segment", stack / "stack.zarr", "-o", stack / "mask.zarr", *own]
+    assert "blocks" in mitoda(*command, "--plan").out
+    for last in (["--part", "1/1"], ["--resume"]):
+        done = mitoda(*command, *last)
+        assert done.status == 0, done.err
+    assert np.array_equal(read(stack / "mask.zarr"), read(stack / "mask.tif"))
+    done = mitoda(*command, "--overwrite")
+    assert done.status == 0, done.err
+    assert np.array_equal(read(stack / "mask.zarr"), read(stack / "mask.tif"))
+    assert ("dark membrane" in done.err) == (own == [])
+
+
+def test_boundaries_of_large_sections_are_moved_in_one_process(mitoda, stack, monkeypatch):
+    """Where blocks would be windows; an option of blocks is refused with what to do."""
+    monkeypatch.setattr(block_run, "PIXELS", 64 * 96 - 1)
     own = ["--weights", stack / "random.safetensors", "--snap"]
     for name in ("mask.tif", "mask.zarr"):
         done = mitoda("segment", stack / "stack.zarr", "-o", stack / name, *own)
         assert done.status == 0, done.err
     assert np.array_equal(read(stack / "mask.zarr"), read(stack / "mask.tif"))
-    line = mitoda.refused("segment", stack / "stack.zarr", "-o", stack / "b.zarr", *own, "--part", "1/2")
-    assert "--no-snap" in line
-
-
-def test_weights_that_snap_in_thin_stacks_only_take_the_whole_stack_there(mitoda, stack):
-    """The default weights do so; these sections have 10 nm."""
-    done = mitoda("segment", stack / "stack.zarr", "-o", stack / "mask.zarr")
-    assert done.status == 0, done.err
-    assert "membrane" in done.err
-    assert "--no-snap" in mitoda.refused(
-        "segment", stack / "stack.zarr", "-o", stack / "b.zarr", "--part", "1/2"
-    )
+    command = ["segment", stack / "stack.zarr", "-o", stack / "b.zarr", *own]
+    for option in (["--part", "1/2"], ["--plan"]):
+        assert "give --block 64 64 96, or --no-snap" in mitoda.refused(*command, *option)
 
 
 def test_options_of_blocks_need_an_ome_zarr(mitoda, stack):
