@@ -92,10 +92,10 @@ def _write_page(stack: "Volume", mask: str, output: Path, objects: int, boxes: i
     """Write the page, and say what it shows."""
     from mitoda.evaluation.check_page import write_check_page
     from mitoda.evaluation.spot_check import draw_boxes, draw_objects
-    from mitoda.inference.streaming import known_voxel_size
     from mitoda.postprocessing.found_objects import FoundObjects
     from mitoda.volumes import open_values
     from mitoda.volumes.volume import check_same_shape
+    from mitoda.volumes.voxel_size import known_voxel_size
 
     size = known_voxel_size(stack)
     values = open_values(mask)
@@ -164,8 +164,8 @@ def _write_places(answers: "list[Answer]", stack: "Volume", volume: str, paint: 
     from mitoda.data.painted import label_sections
     from mitoda.evaluation.answers import places_to_paint
     from mitoda.inference.settings import SUGGESTED_SIDE_NM
-    from mitoda.inference.streaming import known_voxel_size
     from mitoda.volumes import write_sections
+    from mitoda.volumes.voxel_size import known_voxel_size
 
     places = places_to_paint(answers, stack.shape, known_voxel_size(stack)[1:], SUGGESTED_SIDE_NM)
     if not places:

@@ -84,8 +84,9 @@ def _pictures(
     stack: "Volume", model: "Model", rectangles: "list[Suggestion]"
 ) -> "list[tuple[str, np.ndarray]]":
     """Each rectangle with what the network finds in it."""
-    from mitoda.inference.streaming import known_voxel_size, predict_section
+    from mitoda.inference.streaming import predict_section
     from mitoda.plotting import overlay
+    from mitoda.volumes.voxel_size import known_voxel_size
 
     threshold, pictures = model.info.for_sections(known_voxel_size(stack)[0]).threshold, []
     for number, one in enumerate(rectangles, 1):

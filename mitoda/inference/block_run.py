@@ -20,7 +20,6 @@ from mitoda.inference.events import AlreadyComplete, BlockDone, Event, Notice, N
 from mitoda.inference.identity import fingerprint, run_identity
 from mitoda.inference.segment import NO_MEMBRANES
 from mitoda.inference.settings import BlockSettings, SegmentSettings, resolve
-from mitoda.inference.streaming import known_voxel_size
 from mitoda.inference.tiling import LEAST_DEPTH, BlockGrid, plan_blocks
 from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.models.model import Model
@@ -32,6 +31,7 @@ from mitoda.volumes import Volume, open_labels, write_sections
 from mitoda.volumes.files import output_kind, read_record, write_record
 from mitoda.volumes.lock import locked
 from mitoda.volumes.volume import EVERYTHING, Lengths, origin_of, stated_lengths
+from mitoda.volumes.voxel_size import known_voxel_size
 from mitoda.volumes.wrappers import BoxVolume
 from mitoda.volumes.writer import move_into_place
 from mitoda.volumes.zarr_pages import LAYER, checked_version, layout

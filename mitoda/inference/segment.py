@@ -16,7 +16,7 @@ from mitoda.inference.checks import mask_warnings, oblong_pixels
 from mitoda.inference.events import AlreadyComplete, Event, Notice, Numbered, SectionDone, Segmented
 from mitoda.inference.identity import fingerprint, run_identity
 from mitoda.inference.settings import MaskSettings, Resolved, SegmentSettings, resolve
-from mitoda.inference.streaming import known_voxel_size, predict
+from mitoda.inference.streaming import predict
 from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.models.model import Model
 from mitoda.postprocessing.instances import instances
@@ -27,6 +27,7 @@ from mitoda.volumes.files import output_kind, partial_path
 from mitoda.volumes.lock import locked
 from mitoda.volumes.partial import check_partial, previous_path, remove_previous, was_written_by
 from mitoda.volumes.volume import Lengths, origin_of, stated_lengths
+from mitoda.volumes.voxel_size import known_voxel_size
 
 NO_MEMBRANES = (
     "no dark membrane stands out around the mitochondria found, so their boundaries were not moved "

@@ -22,29 +22,20 @@ import torch
 from torch import Tensor
 
 from mitoda.data.filled import FilledVolume
-from mitoda.errors import InputError, is_out_of_memory
+from mitoda.errors import is_out_of_memory
 from mitoda.inference.predictor import LazyFeatures, SectionPredictor, batched
 from mitoda.inference.settings import PredictionSettings
 from mitoda.inference.tiling import plan_pairs
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import SectionFeatures
-from mitoda.volumes import ArrayVolume, Volume, VoxelSize
+from mitoda.volumes import ArrayVolume, Volume
+from mitoda.volumes.voxel_size import known_voxel_size
 
 Item = TypeVar("Item")
 
 FEATURES_LIMIT = 2 * 2**30
 """Bytes of features kept between the two visits of a section; above it they are computed a second time, which makes
 `codetection` a fifth slower. Eleven of Lucchi's sections wait at a time: 1.7 GB of features in bfloat16."""
-
-
-def known_voxel_size(volume: Volume) -> VoxelSize:
-    """Return the volume's voxel size; InputError where it is unknown."""
-    if volume.voxel_size is None:
-        raise InputError(
-            f"the voxel size of {volume.name} is not in its metadata; give --voxel-size Z Y X in nanometres "
-            "(section thickness, then pixel size along rows and columns, e.g. --voxel-size 50 4.6 4.6)"
-        )
-    return volume.voxel_size
 
 
 def predict(

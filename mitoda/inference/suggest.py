@@ -9,9 +9,10 @@ from mitoda.data.filled import TissueMap
 from mitoda.data.painted import PaintedLabels, Rectangle
 from mitoda.errors import InputError
 from mitoda.inference.settings import SUGGESTED_SIDE_NM
-from mitoda.inference.streaming import known_voxel_size, predict_section
+from mitoda.inference.streaming import predict_section
 from mitoda.models.model import Model
 from mitoda.volumes import Volume
+from mitoda.volumes.voxel_size import known_voxel_size
 
 SECTIONS = 16
 """Sections of the stack that are examined, evenly spaced."""

@@ -11,7 +11,6 @@ import torch
 from mitoda.data.pairs import Pairs
 from mitoda.errors import InputError
 from mitoda.inference.checks import oblong_pixels
-from mitoda.inference.streaming import known_voxel_size
 from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.methods import Arithmetic, method_named
 from mitoda.models.device import choose_bfloat16, choose_device, describe_device
@@ -25,6 +24,7 @@ from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
 from mitoda.training.state import Run
 from mitoda.volumes.lock import locked
+from mitoda.volumes.voxel_size import known_voxel_size
 from mitoda.volumes.wrappers import sample_box
 
 

@@ -10,11 +10,12 @@ from scipy import ndimage
 from mitoda.data.geometry import THIN_NM, voxels_in
 from mitoda.data.painted import BACKGROUND, HELD_BACK, MITOCHONDRION, UNLABELLED, PaintedLabels
 from mitoda.evaluation.metrics import Confusion
-from mitoda.inference.streaming import known_voxel_size, predict
+from mitoda.inference.streaming import predict
 from mitoda.models.model import Model
 from mitoda.models.weights import WeightsInfo
 from mitoda.postprocessing.mask import MaskFinalizer
 from mitoda.volumes import ArrayVolume, Volume
+from mitoda.volumes.voxel_size import known_voxel_size
 
 HELD_BACK_UNTIL = 0.6
 """Share of the run for which a part of the labels is held back; after it, F1 is measured and all of them are used."""

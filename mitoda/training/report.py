@@ -14,7 +14,7 @@ from mitoda.inference.self_consistency import (
     foreground_is_plausible,
     foreground_share,
 )
-from mitoda.inference.streaming import known_voxel_size, predict_section
+from mitoda.inference.streaming import predict_section
 from mitoda.models.model import Model, load_model
 from mitoda.plotting import curve_figure, overlay, write_png, write_report
 from mitoda.plotting.section_view import evenly_spaced, view_sections
@@ -23,6 +23,7 @@ from mitoda.training.loop import Ended
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan
 from mitoda.volumes import Volume
+from mitoda.volumes.voxel_size import known_voxel_size
 
 SAMPLES = 12
 """Samples of the target that the checks look at."""

@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from mitoda.errors import InputError
-from mitoda.volumes.volume import Lengths, VoxelSize
+from mitoda.volumes.volume import Lengths, Volume, VoxelSize
 
 NANOMETRES = {
     **dict.fromkeys(("å", "a", "angstrom"), 0.1),
@@ -33,6 +33,16 @@ NANOMETRES = {
 
 SHORTEST, LONGEST = 1e-3, 1e6
 """Nanometres that an edge may have."""
+
+
+def known_voxel_size(volume: Volume) -> VoxelSize:
+    """Return the volume's voxel size; InputError where it is unknown."""
+    if volume.voxel_size is None:
+        raise InputError(
+            f"the voxel size of {volume.name} is not in its metadata; give --voxel-size Z Y X in nanometres "
+            "(section thickness, then pixel size along rows and columns, e.g. --voxel-size 50 4.6 4.6)"
+        )
+    return volume.voxel_size
 
 
 def check_voxel_size(voxel_size: Sequence[float]) -> VoxelSize:
