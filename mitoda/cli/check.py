@@ -165,6 +165,7 @@ def _write_places(answers: "list[Answer]", stack: "Volume", volume: str, paint: 
     from mitoda.evaluation.answers import places_to_paint
     from mitoda.inference.settings import SUGGESTED_SIDE_NM
     from mitoda.volumes import write_sections
+    from mitoda.volumes.volume import origin_of
     from mitoda.volumes.voxel_size import known_voxel_size
 
     places = places_to_paint(answers, stack.shape, known_voxel_size(stack)[1:], SUGGESTED_SIDE_NM)
@@ -172,7 +173,8 @@ def _write_places(answers: "list[Answer]", stack: "Volume", volume: str, paint: 
         say("no object is bad and no mitochondrion is missed, so there is nothing to paint")
         return
     sections = label_sections(stack, places)
-    write_sections(paint, sections, stack.shape, np.dtype(np.uint8), stack.voxel_size, overwrite=True)
+    kind, origin = np.dtype(np.uint8), origin_of(stack)
+    write_sections(paint, sections, stack.shape, kind, stack.voxel_size, overwrite=True, origin=origin)
     for one in places:
         say(one.text)
     say(

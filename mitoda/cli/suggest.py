@@ -60,6 +60,7 @@ def suggest(
     from mitoda.plotting import grid_figure, write_png
     from mitoda.volumes import write_sections
     from mitoda.volumes.files import check_output
+    from mitoda.volumes.volume import origin_of
 
     picture = output.with_suffix(".png")
     inputs = [Path(volume), find_weights(weights), *([Path(labels)] if labels else [])]
@@ -70,7 +71,8 @@ def suggest(
     model = load_model(weights, device)
     rectangles = suggest_rectangles(stack, model, count, side_nm=side, painted=painted)
     sections = label_sections(stack, rectangles, painted)
-    write_sections(output, sections, stack.shape, np.dtype(np.uint8), stack.voxel_size, overwrite=overwrite)
+    kind, origin = np.dtype(np.uint8), origin_of(stack)
+    write_sections(output, sections, stack.shape, kind, stack.voxel_size, overwrite=overwrite, origin=origin)
     write_png(grid_figure(_pictures(stack, model, rectangles)), picture)
     for number, one in enumerate(rectangles, 1):
         stdout.print(f"{number}  {one.text}", markup=False)

@@ -11,8 +11,10 @@ import tifffile
 
 from mitoda.data.painted import OUTLINE
 from mitoda.evaluation.answers import COLUMNS
-from mitoda.volumes import open_volume, write_sections
+from mitoda.volumes import open_labels, open_volume, write_sections
+from mitoda.volumes.volume import origin_of
 from tests.commands import Commands
+from tests.fakes import compact_weights
 
 
 @pytest.fixture
@@ -68,6 +70,23 @@ def test_a_page_then_its_answers_then_places_to_paint(mitoda, stack, tmp_path):
     assert labels.shape == open_volume(stack).shape
     assert set(np.unique(labels)) == {0, OUTLINE}
     assert np.flatnonzero(labels.any((1, 2))).tolist() == [3]
+
+
+def test_labels_to_paint_lie_where_the_stack_lies(mitoda, tmp_path, target_phantom):
+    """Of an OME-Zarr with an origin, those of `check` and of `suggest` have it too."""
+    for volume, name in zip(target_phantom, ("stack.zarr", "mask.zarr"), strict=True):
+        lengths, array = volume.voxel_size, volume.array
+        write_sections(tmp_path / name, array, array.shape, array.dtype, lengths, origin=(30, 20, 10))
+    stack, answers, page = (tmp_path / name for name in ("stack.zarr", "answers.csv", "check.html"))
+    compact_weights(tmp_path / "random.safetensors", pixel=target_phantom[0].voxel_size[1:])
+    assert mitoda("check", stack, tmp_path / "mask.zarr", "-o", page).status == 0
+    answer(page, answers, "good", "3:50:60")
+    few = tmp_path / "few.zarr", tmp_path / "more.zarr"
+    done = mitoda("check", stack, "--answers", answers, "--paint", few[0])
+    assert done.status == 0, done.err
+    done = mitoda("suggest", stack, "-o", few[1], "--weights", tmp_path / "random.safetensors", "--side", 400)
+    assert done.status == 0, done.err
+    assert [origin_of(open_labels(path)) for path in few] == [(30, 20, 10)] * 2
 
 
 def test_half_of_the_answers_give_no_headline(mitoda, stack, tmp_path):
