@@ -182,33 +182,39 @@ def from_microscope(
     return None, None, None
 
 
-def from_attributes(attributes: Mapping[str, Any]) -> list[float] | None:
+def from_attributes(attributes: Mapping[str, Any]) -> list[float | None] | None:
     """Return the edge lengths in the attributes of an HDF5 or Zarr array, in nanometres and in the order stored.
 
     `element_size_um` (Fiji, ilastik, PlantSeg) is in micrometres. `resolution` (CREMI) and `voxel_size` (funlib) are
-    in nanometres, unless `units` or `unit` names another unit of length; where it names none, the lengths are unknown.
+    in nanometres, unless `units` or `unit` names another unit of length; where it names none, the length is None, as is
+    one that no microscope has. Of several attributes the one with most lengths counts; without any, the result is None.
     """
     named = attributes.get("units", attributes.get("unit", "nm"))
+    best: list[float | None] | None = None
     for name in ("element_size_um", "resolution", "voxel_size"):
         try:
             values = [float(value) for value in attributes[name]]
             if name == "element_size_um":
                 units = ["um"] * len(values)
+            elif isinstance(named, str | bytes):
+                units = [_text(named)] * len(values)
             else:
-                units = (
-                    [_text(named)] * len(values)
-                    if isinstance(named, str | bytes)
-                    else list(map(_text, named))
-                )
-            scales = [unit_in_nanometres(unit) for unit in units]
-            lengths = [
-                value * scale for value, scale in zip(values, scales, strict=True) if scale is not None
-            ]
+                units = list(map(_text, named))
+            scales = map(unit_in_nanometres, units)
+            found = [_plausible_length(*one) for one in zip(values, scales, strict=True)]
         except (KeyError, TypeError, ValueError):
             continue
-        if len(lengths) == len(values) and all(SHORTEST <= length <= LONGEST for length in lengths):
-            return lengths
-    return None
+        if _count(found) > _count(best or []):
+            best = found
+    return best
+
+
+def _plausible_length(value: float, scale: float | None) -> float | None:
+    return plausible(None if scale is None else value * scale, None, None)[0]
+
+
+def _count(lengths: Sequence[float | None]) -> int:
+    return sum(length is not None for length in lengths)
 
 
 def _text(value: object) -> str:

@@ -14,7 +14,7 @@ from mitoda.volumes import open_labels, open_values, open_volume, write_sections
 from mitoda.volumes.address import split_pair
 from mitoda.volumes.files import check_output
 from mitoda.volumes.partial import check_partial
-from mitoda.volumes.volume import origin_of, remark_of
+from mitoda.volumes.volume import origin_of, remark_of, stated_lengths
 from mitoda.volumes.writer import SectionWriter
 
 AXES = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
@@ -143,6 +143,26 @@ def test_hdf5_reads_nothing_but_itself(tmp_path, stack):
     }.items():
         with pytest.raises(FileError, match=sentence):
             open_volume(f"{tmp_path / 'stack.h5'}:{key}")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "stated"),
+    [
+        ({"element_size_um": [0.0, 0.004, 0.005]}, (None, 4.0, 5.0)),
+        ({"resolution": [50.0, 4.0, 5.0], "units": ["slice", "nm", "nm"]}, (None, 4.0, 5.0)),
+        ({"voxel_size": [np.nan, 4.0, 5.0], "unit": "nm"}, (None, 4.0, 5.0)),
+        ({"element_size_um": [0.0, 0.004, 0.005], "resolution": [50.0, 4.0, 5.0]}, (50.0, 4.0, 5.0)),
+        ({"element_size_um": [1.0, 1.0], "resolution": [0.0, 0.0, 0.0]}, (None, None, None)),
+    ],
+)
+def test_hdf5_keeps_the_lengths_that_it_knows(tmp_path, stack, attributes, stated):
+    """As TIFF does: the voxel size is unknown, but what is known of it is stated; the fullest attribute counts."""
+    with h5py.File(tmp_path / "stack.h5", "w") as file:
+        file["raw"] = stack
+        file["raw"].attrs.update(attributes)
+    volume = open_volume(tmp_path / "stack.h5")
+    assert stated_lengths(volume) == pytest.approx(stated)
+    assert volume.voxel_size == (None if None in stated else stated)
 
 
 def test_the_only_stack_of_hdf5_is_taken(tmp_path, stack):
