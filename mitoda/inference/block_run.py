@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -296,17 +295,15 @@ def join(work: BlockWork) -> int:
     record, path = work.record, work.folder / "numbers.npy"
     if path.exists():
         return int(np.load(path, mmap_mode="r").max(initial=0))
-    read, limit = partial(work.read, "predict"), work.finalizer.limit
-    joined = join_blocks(read, record.grid.counts)
+    limit = work.finalizer.limit
+    joined = join_blocks(work.predicted, record.grid.counts)
     large = joined.is_large(limit, record.shape[0])
     count = int(np.count_nonzero(large))
     if work.numbers_blocks and not (work.folder / "labels.zarr").exists():
         kind = np.dtype(np.uint16 if count <= np.iinfo(np.uint16).max else np.uint32)
         work.image("labels.zarr", kind, work.folder, exists=False)
-    if (
-        record.resolved.snap
-    ):  # small components count for the curves, and are removed with what surrounds them
-        save_curves(work.folder, join_curves(joined_parts(read, joined), large, limit))
+    if record.resolved.snap:  # small components count for the curves, and go with what surrounds them
+        save_curves(work.folder, join_curves(joined_parts(work.predicted, joined), large, limit))
     save_array(work.folder / "offsets.npy", joined.offsets)
     save_array(path, joined.numbers if record.resolved.snap else joined.renumbered(large))
     return count

@@ -18,6 +18,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -144,6 +145,14 @@ class BlockWork:
         """Return one array of a marker."""
         with self.marker(step, index).open("rb") as file, np.load(file) as content:
             return np.asarray(content[name])
+
+    def predicted(self, index: int, name: str) -> np.ndarray:
+        """Return one array of the marker of a predicted block, which is predicted again if that is torn or lost."""
+        try:
+            return self.read("predict", index, name)
+        except TORN:
+            self.predict(index)
+        return self.read("predict", index, name)
 
     def image(self, name: str, dtype: np.dtype, folder: Path, exists: bool = True) -> ZarrPages:
         """Create, or open to complete it, an image of the run in a folder."""
@@ -274,25 +283,20 @@ class BlockWork:
             yield (mask,)
 
     def _contours(self, section: int) -> list[np.ndarray]:
-        """What was gathered of the blocks of grid cells of any section; its block is predicted again if it is lost."""
+        """What was gathered of the blocks of grid cells of any section, also of a neighbour's."""
         index, inside = divmod(section, self.record.block[0])
-        try:
-            return blocks_of(partial(self.read, "predict", index), inside)
-        except TORN:
-            self.predict(index)
-        return blocks_of(partial(self.read, "predict", index), inside)
+        return blocks_of(partial(self.predicted, index), inside)
 
     def _checked(self, index: int) -> BlockLabels:
         """The components of a block, which is predicted again if its mask is not what was written."""
         block = self.record.grid[index]
-        try:
+        intact = False
+        with suppress(*TORN, RuntimeError):  # however a codec fails
             stored = read_slabs(self.array("predicted.zarr"), block, self.record.unit[0])
             intact = checksum(stored) == self.read("predict", index, "crc")
-        except (*TORN, RuntimeError):  # however a codec fails
-            intact = False
         if not intact:
             self.predict(index)
-        return BlockLabels(**{name: self.read("predict", index, name) for name in FIELDS})
+        return BlockLabels(**{name: self.predicted(index, name) for name in FIELDS})
 
     def _mark(self, step: str, index: int, foreground: int, seconds: float, **arrays: Any) -> None:
         path = self.marker(step, index)

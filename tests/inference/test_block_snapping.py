@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor, nn
 
 from mitoda.errors import InputError
-from mitoda.inference import block_run
+from mitoda.inference import block_run, blocks
 from mitoda.inference.block_run import blocks_folder, segment_blocks
 from mitoda.inference.blocks import BlockWork
 from mitoda.inference.events import PartDone, Segmented
@@ -17,17 +17,25 @@ from mitoda.inference.segment import segment
 from mitoda.inference.settings import BlockSettings, SegmentSettings
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import SectionFeatures
-from mitoda.volumes import ArrayVolume, open_volume
+from mitoda.volumes import ArrayVolume, open_volume, zarr_pages
 from tests.fakes import LocalNetwork, model_of
 from tests.inference.test_blocks import files_of, read
-from tests.inference.test_blocks import small_shards as small_shards
 from tests.inference.test_cluster import DeadlyVolume, itself
 
 SIZE = (5.0, 5.0, 5.0)
 """Nanometres; contours six sections away count, and blocks have four."""
 ENDS = [(44 - 12, 94, 8), (44 + 12, 94, 8)]
 """Middle, centre and radius of two discs that are apart in one block and joined in the next."""
-BLOCKS = BlockSettings(block=(4, 96, 160))
+BLOCKS = BlockSettings(block=(4, 128, 192))
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Shards of 4 sections."""
+    for module in (zarr_pages, blocks, block_run):
+        monkeypatch.setattr(module, "LAYER", 4)
+    monkeypatch.setattr(zarr_pages, "CHUNK", 64)
+    monkeypatch.setattr(zarr_pages, "COARSEST", 80)
 
 
 class BlurredNetwork(LocalNetwork):
@@ -76,9 +84,9 @@ def whole(path, **changes) -> tuple[np.ndarray, Segmented]:
     return np.stack([written.read(k) for k in range(written.shape[0])]), done
 
 
-def run(path, blocks=BLOCKS, **changes) -> list:
+def run(path, how=BLOCKS, **changes) -> list:
     """Segment in blocks."""
-    return list(segment_blocks(tubes, network(), settings_of(path, "mask.zarr", **changes), blocks))
+    return list(segment_blocks(tubes, network(), settings_of(path, "mask.zarr", **changes), how))
 
 
 @pytest.mark.parametrize(
@@ -116,27 +124,28 @@ def test_parts_in_any_order_a_resume_and_torn_files_give_the_same_bytes(tmp_path
     assert files_of(tmp_path / "mask.zarr") == expected
 
 
-@pytest.mark.parametrize("offset", [None, 0.5])
-def test_a_neighbour_whose_marker_is_lost_is_predicted_again(tmp_path, monkeypatch, offset):
-    """While the second step runs: the marker is gone, or bytes in its middle are wrong."""
+@pytest.mark.parametrize("step", ["join", "finish"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_marker_that_is_lost_meanwhile_is_written_again(tmp_path, monkeypatch, step, whole):
+    """Before components are joined, or while a neighbour is finished: gone, or zeros in its middle."""
     run(tmp_path)
     expected = files_of(tmp_path / "mask.zarr")
     shutil.rmtree(tmp_path / "mask.zarr")
-    original, broken = BlockWork.finish, []
+    owner = block_run if step == "join" else BlockWork
+    original, broken = getattr(owner, step), []
 
-    def finish(work: BlockWork, index: int):
-        if index == 1 and not broken:
-            marker = work.marker("predict", 2)
+    def break_marker(work: BlockWork, *arguments):
+        if not broken:
+            marker = work.marker("predict", 1)
             content = bytearray(marker.read_bytes())
             broken.append(marker)
             marker.unlink()
-            if offset is not None:
-                middle = int(len(content) * offset)
-                content[middle : middle + 2000] = bytes(2000)
+            if not whole:
+                content[len(content) // 8 : len(content) * 3 // 4] = bytes(len(content) * 5 // 8)
                 marker.write_bytes(content)
-        return original(work, index)
+        return original(work, *arguments)
 
-    monkeypatch.setattr(BlockWork, "finish", finish)
+    monkeypatch.setattr(owner, step, break_marker)
     run(tmp_path)
     assert broken
     assert files_of(tmp_path / "mask.zarr") == expected
@@ -200,8 +209,8 @@ def test_a_killed_worker_changes_nothing(tmp_path):
     run(tmp_path)
     (tmp_path / "cluster").mkdir()
     settings = settings_of(tmp_path / "cluster", "mask.zarr")
-    blocks = BlockSettings(block=BLOCKS.block, workers=2)
-    *_, done = segment_blocks(partial(itself, deadly), network(), settings, blocks, "cpu")
+    how = BlockSettings(block=BLOCKS.block, workers=2)
+    *_, done = segment_blocks(partial(itself, deadly), network(), settings, how, "cpu")
     assert isinstance(done, Segmented)
     assert int((tmp_path / "killed").read_text()) != os.getpid()
     assert files_of(settings.output) == files_of(tmp_path / "mask.zarr")
