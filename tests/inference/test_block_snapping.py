@@ -186,6 +186,19 @@ def test_windows_of_sections_are_refused_with_what_to_do(tmp_path, monkeypatch):
     assert np.array_equal(read(tmp_path / "mask.zarr"), whole(tmp_path)[0])
 
 
+@pytest.mark.parametrize("first", [0, 8])
+def test_constant_blocks_have_no_contours(tmp_path, first):
+    """Their mask is 0, beside blocks with bodies and where there is nothing else."""
+    stack = tubes().array.copy()
+    stack[first:] = 7
+    settings = settings_of(tmp_path, "mask.zarr", min_size=0)
+    volume = ArrayVolume(stack, SIZE, "half")
+    list(segment_blocks(lambda: volume, network(), settings, BLOCKS))
+    found = read(tmp_path / "mask.zarr").any((1, 2))
+    assert found[:first].all()
+    assert not found[first + 8 :].any()  # a block between depends on bodies too
+
+
 def test_where_no_membrane_stands_out_that_is_said(tmp_path):
     """As the stream says it, and the mask is that of the network."""
     noise = np.random.default_rng(0).normal(128, 30, (9, 80, 140)).clip(0, 255).astype(np.uint8)
