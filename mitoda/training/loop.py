@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -218,7 +218,8 @@ def _measure(run: Run, target: UnlabelledPairs) -> HeldBackScore:
     arithmetic = run.method.arithmetic
     precision = "bfloat16" if arithmetic.bfloat16 else "float32"
     start = None if run.start is None else load_model(run.start, arithmetic.device, precision)
-    score = score_held_back(run.step, start, run.model, target.volume, run.painted)
+    model = replace(run.model, info=run.described)
+    score = score_held_back(run.step, start, model, target.volume, run.painted)
     run.held_back_score = score
     run.folder.append_log({"step": run.step, "held_back": asdict(score)})
     return score

@@ -1,19 +1,24 @@
-"""Painted labels in training: F1 on their held-back part, and the mask settings that suit them."""
+"""Painted labels in training: F1 on their held-back part, and the weights and mask settings that suit them."""
 
+import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from mitoda.data.geometry import THIN_NM, voxels_in
 from mitoda.data.painted import BACKGROUND, HELD_BACK, MITOCHONDRION, UNLABELLED, PaintedLabels
 from mitoda.evaluation.metrics import Confusion
-from mitoda.inference.streaming import predict
+from mitoda.inference.streaming import predict, smoothing_reach
 from mitoda.models.model import Model
+from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo
 from mitoda.postprocessing.mask import MaskFinalizer
+from mitoda.postprocessing.membrane_snapping import NEAR_SECTIONS_NM
 from mitoda.volumes import ArrayVolume, Volume
 from mitoda.volumes.voxel_size import known_voxel_size
 
@@ -29,6 +34,10 @@ threshold. From one painted rectangle of 2.4 µm (cdeep3m) six were held back: t
 on the stack, where 0.5 has 0.63."""
 GAIN = 0.01
 """F1 by which snapping, or removing small components, must be better than leaving it out."""
+SHARES = (0.5, 1.0, 0.0)
+"""Shares of the trained weights in the result, the others are those of the start; a later one must be better by `GAIN`.
+A few painted places teach what they show and let what they do not show be forgotten, which the mean of both weights
+makes good (Wortsman et al. 2022, doi:10.1109/CVPR52688.2022.00780); 0 keeps the start where training made it worse."""
 
 
 class Predicted(NamedTuple):
@@ -52,6 +61,7 @@ class HeldBackScore:
     before: float | None
     """F1 of the weights that training started from; None from scratch."""
     after: float
+    """F1 of the result, with the settings below."""
     threshold: float
     snap: bool
     smallest: float
@@ -60,14 +70,20 @@ class HeldBackScore:
     """Held-back mitochondria, as components within their sections."""
     looks_inverted: bool
     """The weights that training started from see mitochondria where background is painted, and the reverse."""
+    share: float = 1.0
+    """Of the trained weights in the result; see `SHARES`."""
 
     @property
     def sentence(self) -> str:
         """The score for a person."""
         before = "" if self.before is None else f" ({self.before:.3f} before training)"
+        weights = {0.0: "the weights of the start, ", 1.0: ""}.get(
+            self.share, "the mean of the weights before and after training, "
+        )
+        moved = "snapped" if self.snap else "not snapped"
         return (
             f"F1 on the held-back part of the labels ({self.objects} mitochondria): {self.after:.3f}{before}; "
-            f"threshold {self.threshold:.2f}, boundaries {'snapped' if self.snap else 'not snapped'} to membranes, "
+            f"{weights}threshold {self.threshold:.2f}, boundaries {moved} to membranes, "
             + (f"components under {self.smallest:g} nm³ removed" if self.smallest else "no component removed")
         )
 
@@ -96,22 +112,32 @@ class HeldBackScore:
                 f"only {self.objects} painted mitochondria could be held back, too few for a reliable F1 and "
                 "threshold; paint more of them"
             )
+        if self.share == 0:
+            return (
+                "training on the labels did not improve F1 on their held-back part, so the weights of the start are "
+                "kept, with the threshold that suits the labels; paint other places too"
+            )
         return ""
 
 
 def predict_painted(model: Model, volume: Volume, painted: PaintedLabels) -> list[Predicted]:
-    """Predict painted sections, each with as many neighbours as its pairs and the smoothing along the sections need."""
+    """Predict painted sections and, where boundaries may be moved to membranes, those near enough to matter."""
     voxel_size = known_voxel_size(volume)
-    reach = model.geometry.stride(voxel_size, volume.shape[0]) + round(
-        2 * model.info.smoothing / voxel_size[0]
-    )
+    stride = model.geometry.stride(voxel_size, volume.shape[0])
+    reach = stride + smoothing_reach(model.info.smoothing / voxel_size[0])
+    near = math.floor(2 * NEAR_SECTIONS_NM / voxel_size[0]) if voxel_size[0] <= THIN_NM else 0
     found = []
     for section in _most_useful(painted):
-        first, last = max(0, section - reach), min(volume.shape[0], section + reach + 1)
-        images = np.stack([volume.read(k) for k in range(first, last)])
+        first, stop = max(0, section - near), min(volume.shape[0], section + near + 1)
+        start, end = max(0, first - reach), min(volume.shape[0], stop + reach)
+        images = np.stack([volume.read(k) for k in range(start, end)])
         part = ArrayVolume(images, voxel_size, volume.name)
-        probabilities = list(predict(part, model))
-        found.append(Predicted(painted.read(section), section - first, images, probabilities))
+        probabilities = list(predict(part, model, start=first - start, stop=stop - start))
+        found.append(
+            Predicted(
+                painted.read(section), section - first, images[first - start : stop - start], probabilities
+            )
+        )
     return found
 
 
@@ -123,7 +149,7 @@ def _most_useful(painted: PaintedLabels) -> list[int]:
 def score_held_back(
     step: int, start: Model | None, model: Model, volume: Volume, painted: PaintedLabels
 ) -> HeldBackScore:
-    """Measure F1 on the held-back part before and now, and choose threshold, snapping and smallest component.
+    """Measure F1 on the held-back part before and now, and choose weights, threshold, snapping and smallest component.
 
     Parameters
     ----------
@@ -132,16 +158,38 @@ def score_held_back(
     model : Model
         The averaged network, trained without the held-back part.
     """
-    predicted = predict_painted(model, volume, painted)
-    info = calibrate(predicted, model.info, known_voxel_size(volume))
-    after = _f1(predicted, info, known_voxel_size(volume))
+    voxel_size = known_voxel_size(volume)
     before, inverted = None, False
-    if start is not None:
-        earlier = predict_painted(start, volume, painted)
-        before = _f1(earlier, start.info, known_voxel_size(volume))
-        inverted = _looks_inverted(earlier)
-    objects = held_back_objects(predicted)
-    return HeldBackScore(step, before, after, info.threshold, info.snap, info.smallest, objects, inverted)
+    best, chosen, objects = -1.0, (1.0, model.info), 0
+    for share in (1.0,) if start is None else SHARES:
+        network = model.network if start is None else mean_network(start.network, model.network, share)
+        predicted = predict_painted(replace(model, network=network), volume, painted)
+        objects = held_back_objects(predicted)
+        info = calibrate(predicted, model.info, voxel_size)
+        found = _f1(predicted, info, voxel_size, _deciding(objects))
+        if found > best + GAIN:
+            best, chosen, after = found, (share, info), _f1(predicted, info, voxel_size)
+        if start is not None and share == 0:
+            before = _f1(predicted, start.info, voxel_size)
+            inverted = _looks_inverted(predicted)
+    share, info = chosen
+    return HeldBackScore(
+        step, before, after, info.threshold, info.snap, info.smallest, objects, inverted, share
+    )
+
+
+def mean_network(start: PairNetwork, trained: PairNetwork, share: float) -> PairNetwork:
+    """Return a network with the mean of two networks' weights, of which `share` are the trained ones."""
+    network = copy.deepcopy(start)
+    with torch.no_grad():
+        for own, other in zip(network.parameters(), trained.parameters(), strict=True):
+            own.lerp_(other, share)
+    return network
+
+
+def _deciding(objects: int) -> int:
+    """Class above which pixels decide: the held-back ones if there are enough mitochondria, else all painted ones."""
+    return HELD_BACK if objects >= FEWEST_OBJECTS else UNLABELLED
 
 
 def calibrate(
@@ -154,8 +202,7 @@ def calibrate(
     where sections are thin only: on thick ones it lowered F1 on every stack, also where a painted section gained.
     With fewer than `FEWEST_OBJECTS` held-back mitochondria all painted pixels decide, and only on the threshold.
     """
-    enough = held_back_objects(predicted) >= FEWEST_OBJECTS
-    least = HELD_BACK if enough else UNLABELLED
+    least = _deciding(held_back_objects(predicted))
     scores = [
         _score(predicted, [one.probabilities[one.place] >= threshold for one in predicted], least)
         for threshold in THRESHOLDS
@@ -163,7 +210,7 @@ def calibrate(
     near = [t for t, score in zip(THRESHOLDS, scores, strict=True) if score >= max(scores) - GAIN]
     threshold = round(float(min(near, key=lambda t: abs(t - 0.5))), 2)
     best = replace(info, threshold=threshold, thin=None, snap=False, smallest=0.0)
-    if not enough:
+    if least == UNLABELLED:
         return best
     candidates = [replace(best, threshold=0.5, snap=True)] if voxel_size[0] <= THIN_NM else []
     if info.smallest:
@@ -181,8 +228,13 @@ def held_back_objects(predicted: list[Predicted]) -> int:
     return sum(int(ndimage.label(one.classes == MITOCHONDRION + HELD_BACK)[1]) for one in predicted)
 
 
-def _f1(predicted: list[Predicted], info: WeightsInfo, voxel_size: tuple[float, float, float]) -> float:
-    """F1 on the held-back pixels of the masks that `segment` would write with these settings."""
+def _f1(
+    predicted: list[Predicted],
+    info: WeightsInfo,
+    voxel_size: tuple[float, float, float],
+    least: int = HELD_BACK,
+) -> float:
+    """F1, over the pixels whose class is above `least`, of the masks that `segment` would write."""
     masks = []
     for one in predicted:
         smallest, own = voxels_in(info.smallest, voxel_size), info.for_sections(voxel_size[0])
@@ -191,7 +243,7 @@ def _f1(predicted: list[Predicted], info: WeightsInfo, voxel_size: tuple[float, 
         for section, grey in zip(pending, one.images, strict=True):
             finalizer.add(section, grey if finalizer.needs_images else None)
         masks.append(finalizer.finalize(one.place, pending[one.place]))
-    return _score(predicted, masks, HELD_BACK)
+    return _score(predicted, masks, least)
 
 
 def _score(predicted: list[Predicted], masks: Iterable[np.ndarray], least: int) -> float:

@@ -15,7 +15,7 @@ from mitoda.methods import Arithmetic, Method, SelfLabelling, build_method
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo, first_line, load_state, load_weights, save_state, save_weights
-from mitoda.training.painting import HeldBackScore
+from mitoda.training.painting import HeldBackScore, mean_network
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import SCHEDULES, TrainingSettings
 
@@ -145,14 +145,23 @@ class Run:
         current = [parameter.detach() for parameter in self.method.network.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    def save_average(self, path: Path) -> None:
-        """Write the averaged weights, with what is known of them now."""
+    @property
+    def described(self) -> WeightsInfo:
+        """Metadata of the averaged weights, with what is known of them now."""
         info = replace(self.info, steps=self.step, seconds=round(self.seconds, 1))
         if self.labeller is not None:
             info = replace(info, **self.labeller.mask_settings)
         if self.held_back_score is not None:
             info = self.held_back_score.calibrated(info)
-        save_weights(path, self.average, info)
+        return info
+
+    def save_average(self, path: Path) -> None:
+        """Write the averaged weights; with painted labels, their mean with those of the start if that is better."""
+        network, score = self.average, self.held_back_score
+        if self.start is not None and score is not None:
+            start = load_weights(self.start)[0].to(self.method.arithmetic.device)
+            network = mean_network(start, self.average, score.share)
+        save_weights(path, network, self.described)
 
     def save(self, folder: RunFolder | None = None) -> None:
         """Write weights and state, into another folder than the run's if one is given."""

@@ -5,10 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy import ndimage
 
 from mitoda.data.painted import open_painted
-from mitoda.models.weights import WeightsInfo, read_info
+from mitoda.models.backbones import build_network
+from mitoda.models.model import Model
+from mitoda.models.pair_networks import PairNetwork
+from mitoda.models.weights import WeightsInfo, load_state, load_weights, read_info
+from mitoda.training import painting
 from mitoda.training.adapt import Finished, adapt
 from mitoda.training.painting import HeldBackScore, Predicted, _looks_inverted, calibrate
 from mitoda.training.run_folder import RunFolder
@@ -81,6 +86,42 @@ def test_few_objects_decide_on_nothing_but_a_threshold_near_one_half():
     assert (info.snap, info.smallest) == (False, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("sure_of", "share", "told"),
+    [
+        ({0.0: 0.9, 0.5: 0.3, 1.0: 0.1}, 0.0, "the weights of the start are kept"),
+        ({0.0: 0.1, 0.5: 0.3, 1.0: 0.9}, 1.0, ""),
+        ({0.0: 0.9, 0.5: 0.9, 1.0: 0.9}, 0.5, ""),
+    ],
+)
+def test_weights_are_mixed_as_suits_the_held_back_part(monkeypatch, sure_of, share, told):
+    """Of the weights before, after, and their mean, the mean is taken where none is clearly better."""
+    truth, held = squares()
+    start, trained = (constant_network(value) for value in (0.0, 1.0))
+
+    def predict_fake(model: Model, volume: object, painted: object) -> list[Predicted]:
+        """More of each mitochondrion is found the surer the weights are of it."""
+        found = sure_of[float(next(model.network.parameters()).detach().mean())]
+        rows = np.arange(100)[:, None] % 11 < 2 + 8 * found
+        return [predicted(np.where(truth & rows, 0.9, 0.0), truth, held)]
+
+    monkeypatch.setattr(painting, "predict_painted", predict_fake)
+    volume = ArrayVolume(np.zeros((3, 8, 8), np.uint8), VOXEL, "stack")
+    score = painting.score_held_back(7, Model(start, INFO), Model(trained, INFO), volume, None)
+    assert score.share == share
+    assert told in score.warning
+    assert score.after >= score.before
+
+
+def constant_network(value: float) -> PairNetwork:
+    """A network whose weights all have one value."""
+    network = build_network("compact")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(value)
+    return network
+
+
 @pytest.fixture
 def target(tmp_path, target_phantom):
     """A stack on disk with one painted section, and weights to start from."""
@@ -118,6 +159,13 @@ def test_a_run_with_painted_labels_measures_and_calibrates(target):
     assert isinstance(finished, Finished)
     info = read_info(finished.weights)
     assert (info.threshold, info.snap) == (scores[0].threshold, scores[0].snap)
+    start = load_weights(target / "start.safetensors")[0]
+    state = load_state(RunFolder(target / "run").state)
+    trained = build_network("compact")
+    trained.load_state_dict(state["average"])
+    mixed = painting.mean_network(start, trained, scores[0].share).state_dict()
+    saved = load_weights(finished.weights)[0].state_dict()
+    assert all(torch.equal(saved[name], mixed[name]) for name in saved)
     assert info.notes["F1 on held-back labels"] == f"{scores[0].after:.3f}"
     page = finished.report.read_text(encoding="utf-8")
     assert "painted place in section 3, before the run" in page
