@@ -86,7 +86,22 @@ class PaintedPairs(LabelledPairs):
 
 @dataclass(frozen=True)
 class UnlabelledPairs(Pairs):
-    """Pairs without labels."""
+    """Pairs without labels.
+
+    `within` are the sections that they are drawn from; None is all.
+    """
+
+    within: range | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return super().count if self.within is None else len(self.within) - self.stride
+
+    def sections(self, number: int) -> tuple[int, int]:
+        """Return the two sections of a pair."""
+        first = number if self.within is None else self.within[number]
+        return first, first + self.stride
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ from mitoda.volumes import Volume
 
 SMALLEST, SPECK = 3e6, 1e6
 """Cubic nanometres. Dropping specks lowered no F1 by more than 0.002; of 3·10⁶ it is known to help on Lucchi only."""
+PAINTED_SHARE = 0.5
+"""Share of a run with painted labels that learns from them alone, before the target is labelled."""
 CORE = 128
 """Probability × 255 from which a grid voxel belongs to a component whose own boundary is sought."""
 
@@ -52,15 +54,15 @@ class SelfTrainingSettings(MethodSettings):
     """Found on VNC III → Lucchi; `weights/README.md` has the log."""
 
     supervised_share: Share | None = None
-    """Share of the run on the source alone: 0.6 from scratch, 0 from weights, 1 with painted labels."""
+    """Share of the run on the source alone: 0.6 from scratch, 0 from weights, 0.5 with painted labels."""
     supervised_rate: NotNegative | None = None
     """Learning rate at the start of that share, as a factor of the first; None: 0.3 with painted labels from weights,
     which would be forgotten otherwise, else 1."""
-    rounds: Count = 6
-    """Times the target is labelled; each round takes an equal share of the rest of the run."""
+    rounds: Count | None = None
+    """Times the target is labelled, 6 or, with painted labels, once; each round takes an equal share of the rest."""
     source_rounds: Annotated[int, Field(ge=0)] | None = None
-    """Number of first rounds that learn from the source beside the target, in steps that take twice as long: 0 from
-    scratch, 6 from weights or with painted labels, which would not be learnt otherwise."""
+    """Number of first rounds that learn from the source beside the target, in steps that take twice as long: none from
+    scratch, all from weights or with painted labels, which would not be learnt otherwise."""
     round_rate: NotNegative = 0.5
     """Learning rate at the start of each round, as a factor of the first."""
     target_weight: NotNegative = 1.0
@@ -82,13 +84,14 @@ class SelfTrainingSettings(MethodSettings):
         self, *, from_weights: bool, source_free: bool, painted: bool = False, thickness_nm: float = 0.0
     ) -> Self:
         """Choose the share and the rounds of the source, and what the thickness of the target's sections decides."""
-        share, rounds = self.supervised_share, self.source_rounds
+        share, source_rounds = self.supervised_share, self.source_rounds
+        rounds = self.rounds or (1 if painted else 6)
         if source_free:
-            share, rounds = 0.0, 0
+            share, source_rounds = 0.0, 0
         if share is None:
-            share = 1.0 if painted else 0.0 if from_weights else 0.6
-        if rounds is None:
-            rounds = 6 if from_weights or painted else 0
+            share = PAINTED_SHARE if painted else 0.0 if from_weights else 0.6
+        if source_rounds is None:
+            source_rounds = rounds if from_weights or painted else 0
         rate = self.supervised_rate
         if rate is None:
             rate = 0.3 if painted and from_weights else 1.0
@@ -97,7 +100,8 @@ class SelfTrainingSettings(MethodSettings):
             self,
             supervised_share=share,
             supervised_rate=rate,
-            source_rounds=rounds,
+            rounds=rounds,
+            source_rounds=source_rounds,
             band=(0.25 if thin else 0.3) if self.band is None else self.band,
             snap=thin if self.snap is None else self.snap,
             smallest=(SMALLEST if thin else SPECK) if self.smallest is None else self.smallest,
@@ -115,7 +119,7 @@ class SelfTraining(Method):
         """Resolve what is left open, for a run from scratch."""
         s = self.settings = self.settings.resolve(from_weights=False, source_free=False)
         self.supervised_share, self.source_rounds = s.supervised_share or 0.0, s.source_rounds or 0
-        self.supervised_rate = s.supervised_rate or 0.0
+        self.supervised_rate, self.rounds = s.supervised_rate or 0.0, s.rounds or 1
         self.mask_settings: MaskSettings = {
             "smoothing": s.smoothing,
             "smallest": s.smallest or 0.0,
@@ -127,7 +131,7 @@ class SelfTraining(Method):
         if progress < self.supervised_share:
             return 0
         share = (progress - self.supervised_share) / max(1 - self.supervised_share, 1e-9)
-        return min(self.settings.rounds, 1 + math.floor(share * self.settings.rounds))
+        return min(self.rounds, 1 + math.floor(share * self.rounds))
 
     def wants(self, progress: float) -> Wanted:
         """The source alone, then both, then the target alone."""
@@ -138,7 +142,7 @@ class SelfTraining(Method):
         """Poly over the supervised part, and again, from a lower start, over each round."""
         if progress < self.supervised_share:
             return self.supervised_rate * float((1 - progress / self.supervised_share) ** 0.9)
-        length = (1 - self.supervised_share) / self.settings.rounds
+        length = (1 - self.supervised_share) / self.rounds
         within = (progress - self.supervised_share) / length - (self.round_of(progress) - 1)
         return float(self.settings.round_rate * max(1 - within, 0.0) ** 0.9)
 

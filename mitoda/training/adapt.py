@@ -18,10 +18,10 @@ from mitoda.models.model import load_model
 from mitoda.models.weights import load_weights, save_weights
 from mitoda.training.domains import Prepared, choose_start, open_domain, prepare
 from mitoda.training.loop import Ended, RoundBegun, Saved, StepsDone, train
-from mitoda.training.painting import HeldBackScore
+from mitoda.training.painting import GOOD_START, HeldBackScore, score_start
 from mitoda.training.report import Checks, check_result, draw_curves, write_run_report
 from mitoda.training.run_folder import RunFolder
-from mitoda.training.settings import Plan
+from mitoda.training.settings import Plan, TrainingSettings
 from mitoda.training.state import Run
 from mitoda.volumes.lock import locked
 from mitoda.volumes.voxel_size import known_voxel_size
@@ -135,6 +135,9 @@ def _adapt(
     prepared = prepare(plan)
     if not resume:
         _check_start(prepared.start, run_folder)
+        if (planned := _plan_rounds(plan, prepared, chosen)) is not None:
+            plan, notice = planned
+            yield notice
     run = Run(
         plan.training,
         arithmetic,
@@ -158,6 +161,27 @@ def _adapt(
         if isinstance(event, Saved) and not should_stop():  # at a stop there is no time for pictures
             draw_curves(run_folder)
         yield event
+
+
+def _plan_rounds(plan: Plan, prepared: Prepared, device: torch.device) -> tuple[Plan, Notice] | None:
+    """Decide, with painted labels, whether the rest of the stack is labelled too, and from the beginning or later."""
+    training, painted = plan.training, prepared.painted
+    is_open = training.method == TrainingSettings.method and "supervised_share" not in training.assignments
+    if painted is None or prepared.start is None or not is_open:
+        return None
+    if prepared.target.within is None:
+        chosen, text = {"supervised_share": "1"}, "sections are large, so only the painted places are learnt"
+    else:
+        start = load_model(prepared.start, device, plan.precision)
+        found = score_start(start, prepared.target.volume, painted)
+        text = f"F1 of the start on all painted places: {found:.3f}; "
+        if found < GOOD_START:
+            return plan, Notice(
+                text + "the painted places are learnt first, then the stack as it is labelled by then"
+            )
+        chosen, text = {"supervised_share": "0", "rounds": "2"}, text + "it labels the rest of the stack"
+    assignments = {**chosen, **training.assignments}
+    return replace(plan, training=replace(training, assignments=assignments)), Notice(text)
 
 
 def _check_start(start: Path | None, folder: RunFolder) -> None:

@@ -11,8 +11,10 @@ from mitoda.data.pairs import LabelledPairs, PaintedPairs, Pairs, UnlabelledPair
 from mitoda.datasets import DATASETS, find_dataset, is_dataset_spec, resolve
 from mitoda.errors import FileError, InputError
 from mitoda.methods import method_named
+from mitoda.models.backbones import backbone_named
 from mitoda.models.weights import DEFAULT_WEIGHTS, ThinSections, WeightsInfo, find_weights, read_info
 from mitoda.synthetic.drawn import DrawnPairs, DrawnVolume, is_drawn, open_drawn
+from mitoda.training.pseudo_labels import sections_near
 from mitoda.training.settings import DEFAULT_SOURCE, Plan, TrainingSettings
 from mitoda.volumes import CachedVolume, Volume, VoxelSize, open_labels, open_volume
 from mitoda.volumes.address import split_pair
@@ -179,6 +181,8 @@ def prepare(plan: Plan) -> Prepared:
     if plan.labels is not None:
         painted = open_painted(plan.labels, filled, section=plan.label_section)
         source_pairs = _with_paint(source_pairs, target_pairs, painted)
+        grid = backbone_named(plan.training.backbone).grid
+        target_pairs = replace(target_pairs, within=sections_near(painted.index, target_pairs, grid))
     licences = {target.licence} if cls.needs_target or painted is not None else set()
     licences |= {one.licence for one in (source, *others) if one is not None}
     licences |= set(begun.licence.split("; ")) if begun is not None else set()

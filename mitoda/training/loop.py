@@ -103,7 +103,8 @@ def train(
     decides the schedule.
 
     If the run has painted labels, a part of them is held back for the first `HELD_BACK_UNTIL` of it; then F1 is
-    measured there, and the rest of the run learns from all of them.
+    measured there, of the weights before and after and of their mean, and the rest of the run goes on from the best of
+    them, with all labels.
 
     Parameters
     ----------
@@ -201,26 +202,28 @@ def _begin_round(run: Run, labeller: SelfLabelling, target: UnlabelledPairs) -> 
         run.model,
         target.volume,
         target.stride,
+        within=target.within,
         smoothing=labeller.mask_settings["smoothing"],
         seed=run.settings.seed + run.round,
     )
     labels = run.pseudo_labels = labeller.relabel(Teacher(run.average, predict), target.volume)
-    run.method.network.load_state_dict(run.average.state_dict())
+    run.go_on_from(run.average)
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
     background = float((labels.probabilities < round(labels.low * 255)).mean())
     return RoundBegun(run.step, run.round, foreground, 1 - foreground - background, labels.low, labels.high)
 
 
 def _measure(run: Run, target: UnlabelledPairs) -> HeldBackScore:
-    """Measure F1 on the held-back part of the painted labels; they are all learnt from now on."""
+    """Measure F1 on the held-back part of the painted labels, and go on from the best weights with all of them."""
     if run.painted is None:
         raise ValueError("the run has no painted labels")
     arithmetic = run.method.arithmetic
     precision = "bfloat16" if arithmetic.bfloat16 else "float32"
     start = None if run.start is None else load_model(run.start, arithmetic.device, precision)
     model = replace(run.model, info=run.described)
-    score = score_held_back(run.step, start, model, target.volume, run.painted)
+    score, network = score_held_back(run.step, start, model, target.volume, run.painted)
     run.held_back_score = score
+    run.go_on_from(network)
     run.folder.append_log({"step": run.step, "held_back": asdict(score)})
     return score
 

@@ -14,6 +14,7 @@ from mitoda.data.geometry import THIN_NM, voxels_in
 from mitoda.data.painted import BACKGROUND, HELD_BACK, MITOCHONDRION, UNLABELLED, PaintedLabels
 from mitoda.evaluation.metrics import Confusion
 from mitoda.inference.streaming import predict, smoothing_reach
+from mitoda.methods.mitoda import PAINTED_SHARE
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo
@@ -22,7 +23,7 @@ from mitoda.postprocessing.membrane_snapping import NEAR_SECTIONS_NM
 from mitoda.volumes import ArrayVolume, Volume
 from mitoda.volumes.voxel_size import known_voxel_size
 
-HELD_BACK_UNTIL = 0.6
+HELD_BACK_UNTIL = PAINTED_SHARE
 """Share of the run for which a part of the labels is held back; after it, F1 is measured and all of them are used."""
 MOST_SECTIONS = 4
 """Painted sections that are predicted, those with the most held-back mitochondrion."""
@@ -34,10 +35,14 @@ threshold. From one painted rectangle of 2.4 µm (cdeep3m) six were held back: t
 on the stack, where 0.5 has 0.63."""
 GAIN = 0.01
 """F1 by which snapping, or removing small components, must be better than leaving it out."""
+GOOD_START = 0.5
+"""F1 on all paint from which the weights of the start label the rest of the stack from the beginning. From better
+weights the paint alone makes them worse (cdeep3m: 0.77 to 0.79 in place of 0.83); labels of worse ones would teach
+that there is nothing."""
 SHARES = (0.5, 1.0, 0.0)
-"""Shares of the trained weights in the result, the others are those of the start; a later one must be better by `GAIN`.
-A few painted places teach what they show and let what they do not show be forgotten, which the mean of both weights
-makes good (Wortsman et al. 2022, doi:10.1109/CVPR52688.2022.00780); 0 keeps the start where training made it worse."""
+"""Shares of the trained weights in those that the run goes on with, the others are the weights it started from; a later
+one must be better by `GAIN`. A few painted places teach what they show, and what they do not show is forgotten, which
+the mean of both weights makes good (Wortsman et al. 2022, doi:10.1109/CVPR52688.2022.00780)."""
 
 
 class Predicted(NamedTuple):
@@ -61,7 +66,7 @@ class HeldBackScore:
     before: float | None
     """F1 of the weights that training started from; None from scratch."""
     after: float
-    """F1 of the result, with the settings below."""
+    """F1 of the weights that the run goes on with, with the settings below."""
     threshold: float
     snap: bool
     smallest: float
@@ -71,19 +76,16 @@ class HeldBackScore:
     looks_inverted: bool
     """The weights that training started from see mitochondria where background is painted, and the reverse."""
     share: float = 1.0
-    """Of the trained weights in the result; see `SHARES`."""
+    """Of the trained weights in those that the run goes on with; see `SHARES`."""
 
     @property
     def sentence(self) -> str:
         """The score for a person."""
         before = "" if self.before is None else f" ({self.before:.3f} before training)"
-        weights = {0.0: "the weights of the start, ", 1.0: ""}.get(
-            self.share, "the mean of the weights before and after training, "
-        )
         moved = "snapped" if self.snap else "not snapped"
         return (
             f"F1 on the held-back part of the labels ({self.objects} mitochondria): {self.after:.3f}{before}; "
-            f"{weights}threshold {self.threshold:.2f}, boundaries {moved} to membranes, "
+            f"threshold {self.threshold:.2f}, boundaries {moved} to membranes, "
             + (f"components under {self.smallest:g} nm³ removed" if self.smallest else "no component removed")
         )
 
@@ -114,8 +116,8 @@ class HeldBackScore:
             )
         if self.share == 0:
             return (
-                "training on the labels did not improve F1 on their held-back part, so the weights of the start are "
-                "kept, with the threshold that suits the labels; paint other places too"
+                "what was learnt from the rest of the labels made F1 on their held-back part worse, so the run goes on "
+                "from the weights it started from; paint more places, as different as the tissue is"
             )
         return ""
 
@@ -146,10 +148,15 @@ def _most_useful(painted: PaintedLabels) -> list[int]:
     return sorted(sorted(held, key=lambda k: -held[k])[:MOST_SECTIONS])
 
 
+def score_start(start: Model, volume: Volume, painted: PaintedLabels) -> float:
+    """Measure F1 of weights on all painted places, as `segment` writes the mask with them."""
+    return _f1(predict_painted(start, volume, painted), start.info, known_voxel_size(volume), UNLABELLED)
+
+
 def score_held_back(
     step: int, start: Model | None, model: Model, volume: Volume, painted: PaintedLabels
-) -> HeldBackScore:
-    """Measure F1 on the held-back part before and now, and choose weights, threshold, snapping and smallest component.
+) -> tuple[HeldBackScore, PairNetwork]:
+    """Measure F1 on the held-back part, and choose weights, threshold, snapping and smallest component to go on with.
 
     Parameters
     ----------
@@ -157,10 +164,16 @@ def score_held_back(
         Of the weights that training started from.
     model : Model
         The averaged network, trained without the held-back part.
+
+    Returns
+    -------
+    HeldBackScore
+    PairNetwork
+        With the chosen weights.
     """
     voxel_size = known_voxel_size(volume)
     before, inverted = None, False
-    best, chosen, objects = -1.0, (1.0, model.info), 0
+    best, result, objects = -1.0, (1.0, model.network, model.info, 0.0), 0
     for share in (1.0,) if start is None else SHARES:
         network = model.network if start is None else mean_network(start.network, model.network, share)
         predicted = predict_painted(replace(model, network=network), volume, painted)
@@ -168,14 +181,15 @@ def score_held_back(
         info = calibrate(predicted, model.info, voxel_size)
         found = _f1(predicted, info, voxel_size, _deciding(objects))
         if found > best + GAIN:
-            best, chosen, after = found, (share, info), _f1(predicted, info, voxel_size)
+            best, result = found, (share, network, info, _f1(predicted, info, voxel_size))
         if start is not None and share == 0:
             before = _f1(predicted, start.info, voxel_size)
             inverted = _looks_inverted(predicted)
-    share, info = chosen
-    return HeldBackScore(
+    share, network, info, after = result
+    score = HeldBackScore(
         step, before, after, info.threshold, info.snap, info.smallest, objects, inverted, share
     )
+    return score, network
 
 
 def mean_network(start: PairNetwork, trained: PairNetwork, share: float) -> PairNetwork:

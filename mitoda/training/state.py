@@ -15,7 +15,7 @@ from mitoda.methods import Arithmetic, Method, SelfLabelling, build_method
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
 from mitoda.models.weights import WeightsInfo, first_line, load_state, load_weights, save_state, save_weights
-from mitoda.training.painting import HeldBackScore, mean_network
+from mitoda.training.painting import HeldBackScore
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import SCHEDULES, TrainingSettings
 
@@ -156,12 +156,13 @@ class Run:
         return info
 
     def save_average(self, path: Path) -> None:
-        """Write the averaged weights; with painted labels, their mean with those of the start if that is better."""
-        network, score = self.average, self.held_back_score
-        if self.start is not None and score is not None:
-            start = load_weights(self.start)[0].to(self.method.arithmetic.device)
-            network = mean_network(start, self.average, score.share)
-        save_weights(path, network, self.described)
+        """Write the averaged weights."""
+        save_weights(path, self.average, self.described)
+
+    def go_on_from(self, network: PairNetwork) -> None:
+        """Replace the weights and their average by those of a network."""
+        self.average.load_state_dict(network.state_dict())
+        self.method.network.load_state_dict(network.state_dict())
 
     def save(self, folder: RunFolder | None = None) -> None:
         """Write weights and state, into another folder than the run's if one is given."""

@@ -9,12 +9,15 @@ import torch
 from scipy import ndimage
 
 from mitoda.data.painted import open_painted
+from mitoda.data.pairs import UnlabelledPairs
 from mitoda.models.backbones import build_network
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import PairNetwork
-from mitoda.models.weights import WeightsInfo, load_state, load_weights, read_info
-from mitoda.training import painting
+from mitoda.models.weights import WeightsInfo, read_info
+from mitoda.training import adapt as training
+from mitoda.training import painting, pseudo_labels
 from mitoda.training.adapt import Finished, adapt
+from mitoda.training.loop import RoundBegun
 from mitoda.training.painting import HeldBackScore, Predicted, _looks_inverted, calibrate
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings, load_plan
@@ -89,7 +92,7 @@ def test_few_objects_decide_on_nothing_but_a_threshold_near_one_half():
 @pytest.mark.parametrize(
     ("sure_of", "share", "told"),
     [
-        ({0.0: 0.9, 0.5: 0.3, 1.0: 0.1}, 0.0, "the weights of the start are kept"),
+        ({0.0: 0.9, 0.5: 0.3, 1.0: 0.1}, 0.0, "goes on from the weights it started from"),
         ({0.0: 0.1, 0.5: 0.3, 1.0: 0.9}, 1.0, ""),
         ({0.0: 0.9, 0.5: 0.9, 1.0: 0.9}, 0.5, ""),
     ],
@@ -107,7 +110,8 @@ def test_weights_are_mixed_as_suits_the_held_back_part(monkeypatch, sure_of, sha
 
     monkeypatch.setattr(painting, "predict_painted", predict_fake)
     volume = ArrayVolume(np.zeros((3, 8, 8), np.uint8), VOXEL, "stack")
-    score = painting.score_held_back(7, Model(start, INFO), Model(trained, INFO), volume, None)
+    score, network = painting.score_held_back(7, Model(start, INFO), Model(trained, INFO), volume, None)
+    assert float(next(network.parameters()).detach().mean()) == share
     assert score.share == share
     assert told in score.warning
     assert score.after >= score.before
@@ -152,24 +156,55 @@ def test_a_run_with_painted_labels_measures_and_calibrates(target):
     events = list(adapt(plan_of(target), target / "run", device="cpu"))
     scores = [event for event in events if isinstance(event, HeldBackScore)]
     assert len(scores) == 1
-    assert scores[0].step == 3
+    assert scores[0].step == 2
     assert scores[0].objects > 0
     assert scores[0].before is not None
     finished = events[-1]
     assert isinstance(finished, Finished)
     info = read_info(finished.weights)
     assert (info.threshold, info.snap) == (scores[0].threshold, scores[0].snap)
-    start = load_weights(target / "start.safetensors")[0]
-    state = load_state(RunFolder(target / "run").state)
-    trained = build_network("compact")
-    trained.load_state_dict(state["average"])
-    mixed = painting.mean_network(start, trained, scores[0].share).state_dict()
-    saved = load_weights(finished.weights)[0].state_dict()
-    assert all(torch.equal(saved[name], mixed[name]) for name in saved)
     assert info.notes["F1 on held-back labels"] == f"{scores[0].after:.3f}"
     page = finished.report.read_text(encoding="utf-8")
     assert "painted place in section 3, before the run" in page
     assert "no label of the target was read except the painted ones" in page
+
+
+@pytest.mark.parametrize(
+    ("found", "limit", "assignments", "rounds"),
+    [
+        (0.9, 10**6, {"supervised_share": "0", "rounds": "2"}, [0, 2]),
+        (0.1, 10**6, {}, [2]),
+        (0.9, 1, {"supervised_share": "1"}, []),
+    ],
+)
+def test_a_start_labels_the_stack_only_where_it_is_good(
+    monkeypatch, target, found, limit, assignments, rounds
+):
+    """From the beginning, after the paint was learnt, or never where sections are too large for a short run."""
+    monkeypatch.setattr(training, "score_start", lambda *arguments: found)
+    monkeypatch.setattr(pseudo_labels, "PAINTED_LIMIT", limit)
+    events = list(adapt(plan_of(target), target / "run", device="cpu"))
+    assert load_plan(RunFolder(target / "run")).training.assignments == assignments
+    assert [event.step for event in events if isinstance(event, RoundBegun)] == rounds
+
+
+def test_labelled_sections_lie_around_the_paint():
+    """As many as are soon labelled, and at least a pair."""
+    pairs = UnlabelledPairs(ArrayVolume(np.zeros((50, 64, 64), np.uint8), VOXEL), 3, (1.0, 1.0))
+    cells = 16 * 16
+    assert pseudo_labels.sections_near([20], pairs, 4) == range(50)
+    for painted, depth, expected in (
+        ([20], 10, range(15, 25)),
+        ([1, 2, 49], 10, range(10)),
+        ([49], 10, range(40, 50)),
+        ([20], 2, range(18, 22)),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pseudo_labels, "PAINTED_LIMIT", depth * cells)
+            within = pseudo_labels.sections_near(painted, pairs, 4)
+        assert within == expected
+        drawn = replace(pairs, within=within)
+        assert {drawn.sections(n) for n in range(drawn.count)} == {(k, k + 3) for k in within[:-3]}
 
 
 def test_a_resumed_run_keeps_its_score(target):
