@@ -9,7 +9,8 @@ network goes on with the labelled target. The loss is DA-ISC's L_s, on the sourc
 
 or both added, in the rounds that keep the source. Annotators draw along the outer membrane, where the image is darkest:
 so the probability that counts as the boundary is the level whose contour is darkest in the target's images, for the
-whole volume, for each mitochondrion and for each place along its boundary. No label of the target is read.
+whole volume, for each mitochondrion and for each place along its boundary. No label of the target is read but painted
+ones, which are a source.
 """
 
 import math
