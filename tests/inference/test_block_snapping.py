@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor, nn
 
 from mitoda.errors import InputError
-from mitoda.inference import block_run, blocks
+from mitoda.inference import block_run
 from mitoda.inference.block_run import blocks_folder, segment_blocks
 from mitoda.inference.blocks import BlockWork
 from mitoda.inference.events import PartDone, Segmented
@@ -17,9 +17,9 @@ from mitoda.inference.segment import segment
 from mitoda.inference.settings import BlockSettings, SegmentSettings
 from mitoda.models.model import Model
 from mitoda.models.pair_networks import SectionFeatures
-from mitoda.volumes import ArrayVolume, open_volume, zarr_pages
+from mitoda.volumes import ArrayVolume, open_volume
 from tests.fakes import LocalNetwork, model_of
-from tests.inference.test_blocks import files_of, read
+from tests.inference.test_blocks import files_of, read, read_tiff, shrink_shards
 from tests.inference.test_cluster import DeadlyVolume, itself
 
 SIZE = (5.0, 5.0, 5.0)
@@ -32,10 +32,7 @@ BLOCKS = BlockSettings(block=(4, 128, 192))
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Shards of 4 sections."""
-    for module in (zarr_pages, blocks, block_run):
-        monkeypatch.setattr(module, "LAYER", 4)
-    monkeypatch.setattr(zarr_pages, "CHUNK", 64)
-    monkeypatch.setattr(zarr_pages, "COARSEST", 80)
+    shrink_shards(monkeypatch, CHUNK=64, COARSEST=80)
 
 
 class BlurredNetwork(LocalNetwork):
@@ -80,8 +77,7 @@ def settings_of(path, name: str, **changes) -> SegmentSettings:
 def whole(path, **changes) -> tuple[np.ndarray, Segmented]:
     """The mask that one process writes as TIFF, and its last event."""
     *_, done = segment(tubes(), network(), settings_of(path, "whole.tif", **changes))
-    written = open_volume(path / "whole.tif")
-    return np.stack([written.read(k) for k in range(written.shape[0])]), done
+    return read_tiff(path / "whole.tif"), done
 
 
 def run(path, how=BLOCKS, **changes) -> list:
@@ -98,8 +94,7 @@ def test_blocks_of_whole_sections_are_the_stream_to_the_bit(tmp_path, changes):
     expected, done = whole(tmp_path, **changes | {"probability": tmp_path / "p.tif"})
     events = run(tmp_path, **changes | {"probability": tmp_path / "p.zarr"})
     assert np.array_equal(read(tmp_path / "mask.zarr"), expected)
-    probability = open_volume(tmp_path / "p.tif")
-    assert np.array_equal(read(tmp_path / "p.zarr"), [probability.read(k) for k in range(19)])
+    assert np.array_equal(read(tmp_path / "p.zarr"), read_tiff(tmp_path / "p.tif"))
     assert events[-1].foreground == pytest.approx(done.foreground)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.zarr", "p.tif", "p.zarr", "whole.tif"]
     for other in ({"snap": False}, {"min_size": 4000 - changes.get("min_size", 4000)}):

@@ -26,11 +26,15 @@ SMALL = {"threshold": 0.56, "min_size": 12, "smoothing": 15.0}
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Shards of 4 sections, so that twenty make several blocks."""
+    shrink_shards(monkeypatch, CHUNK=8, CHUNKS_ACROSS=2, COARSEST=16)
+
+
+def shrink_shards(monkeypatch, **sides: int) -> None:
+    """Give shards 4 sections, and chunks the sides that `zarr_pages` names so."""
     for module in (zarr_pages, blocks, block_run):
         monkeypatch.setattr(module, "LAYER", 4)
-    monkeypatch.setattr(zarr_pages, "CHUNK", 8)
-    monkeypatch.setattr(zarr_pages, "CHUNKS_ACROSS", 2)
-    monkeypatch.setattr(zarr_pages, "COARSEST", 16)
+    for name, side in sides.items():
+        monkeypatch.setattr(zarr_pages, name, side)
 
 
 def network() -> Model:
@@ -46,7 +50,12 @@ def files_of(path) -> dict[str, bytes]:
 def whole(volume, path, **changes) -> np.ndarray:
     """The mask that one process writes as TIFF."""
     list(segment(volume, network(), SegmentSettings(output=path / "whole.tif", **SMALL | changes)))
-    written = open_volume(path / "whole.tif")
+    return read_tiff(path / "whole.tif")
+
+
+def read_tiff(path) -> np.ndarray:
+    """All sections of a stack."""
+    written = open_volume(path)
     return np.stack([written.read(k) for k in range(written.shape[0])])
 
 
