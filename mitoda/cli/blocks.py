@@ -89,7 +89,8 @@ def start(
     device: str,
 ) -> "Generator[Event, None, None]":
     """Segment a stack in blocks where that can be done, otherwise as a whole; say how to continue if it is stopped."""
-    from mitoda.inference.block_run import segment_blocks, why_whole
+    from mitoda.inference.block_plan import why_whole
+    from mitoda.inference.block_run import segment_blocks
     from mitoda.inference.segment import segment as run
 
     check_mask_of_blocks(settings, blocks)

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mitoda.errors import FileError, InputError
-from mitoda.inference.blocks import BlockRecord, BlockWork, reach_of
+from mitoda.errors import FileError
+from mitoda.inference.block_plan import describe, middle_window
+from mitoda.inference.blocks import BlockRecord, BlockWork
 from mitoda.inference.checks import oblong_pixels, result_warnings
 from mitoda.inference.cluster import Runner, cluster_runner, run_here
 from mitoda.inference.events import AlreadyComplete, BlockDone, Event, Notice, Numbered, PartDone, Segmented
-from mitoda.inference.identity import fingerprint, run_identity
 from mitoda.inference.segment import NO_MEMBRANES
-from mitoda.inference.settings import BlockSettings, SegmentSettings, resolve
-from mitoda.inference.tiling import LEAST_DEPTH, BlockGrid, plan_blocks
+from mitoda.inference.settings import BlockSettings, SegmentSettings
 from mitoda.inference.voxel_size import search_voxel_size
 from mitoda.models.model import Model
 from mitoda.postprocessing.block_summary import joined_parts, load_curves, save_array, save_curves
@@ -27,18 +26,12 @@ from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.joining import join_blocks
 from mitoda.postprocessing.membrane_snapping import join_curves
 from mitoda.volumes import Volume, open_labels, write_sections
-from mitoda.volumes.files import output_kind, read_record, write_record
+from mitoda.volumes.files import read_record, write_record
 from mitoda.volumes.lock import locked
-from mitoda.volumes.volume import EVERYTHING, Lengths, origin_of, stated_lengths
-from mitoda.volumes.voxel_size import known_voxel_size
-from mitoda.volumes.wrappers import BoxVolume
+from mitoda.volumes.volume import stated_lengths
 from mitoda.volumes.writer import move_into_place
-from mitoda.volumes.zarr_pages import LAYER, checked_version, layout
 
 RECORD = "record.json"
-PIXELS = 2**23
-"""Rows times columns of a block, without its margin: 2896 × 2896. With pairs ten sections apart a worker then takes
-about 1.2 GB."""
 
 
 def blocks_folder(output: Path) -> Path:
@@ -173,86 +166,6 @@ def _prepare(
             "remove it to start again"
         )
     return work
-
-
-def describe(
-    volume: Volume, model: Model, settings: SegmentSettings, blocks: BlockSettings, stated: Lengths
-) -> BlockRecord:
-    """All that the blocks of a volume share.
-
-    Raises
-    ------
-    InputError
-        If the stack cannot be segmented in blocks, or the blocks wanted are not whole files.
-    """
-    size = known_voxel_size(volume)
-    resolved = resolve(settings, model.info, size)
-    if reason := why_whole(settings, resolved.snap, volume.shape, blocks.block):
-        raise InputError(reason)
-    version = checked_version(settings.ome_zarr)
-    _, unit = layout(volume.shape, min(LAYER, volume.shape[0]), version)
-    scale = model.geometry.scale(size)
-    rows, columns = (
-        math.ceil(settings.overlap * factor + max(0.0, abs(settings.boundary)) / length)
-        for factor, length in zip(scale, size[1:], strict=True)
-    )
-    reach = reach_of(model, resolved, size, volume.shape[0])
-    grid = plan_blocks(volume.shape, unit, reach, PIXELS, (rows, columns))
-    if blocks.block is not None:
-        if any(
-            side % step and side < whole
-            for side, step, whole in zip(blocks.block, unit, volume.shape, strict=True)
-        ):
-            raise InputError(
-                f"blocks of {blocks.block} voxels are not whole files of the output, which are {unit}; two blocks "
-                "would write one file, so give multiples of these (sections, rows, columns)"
-            )
-        grid = BlockGrid(volume.shape, blocks.block, (rows, columns))
-    identity = run_identity(middle_window(volume), model, settings, resolved)
-    files = [settings.probability is not None, settings.instances is not None, settings.split, version]
-    return BlockRecord(
-        identity=fingerprint([identity, grid.shape, grid.block, grid.margin, resolved.min_size, files]),
-        shape=grid.shape,
-        block=grid.block,
-        margin=grid.margin,
-        unit=unit,
-        voxel_size=size,
-        stated=stated,
-        origin=origin_of(volume),
-        resolved=resolved,
-        bfloat16=model.bfloat16,
-    )
-
-
-def why_whole(
-    settings: SegmentSettings,
-    snap: bool,
-    shape: tuple[int, int, int],
-    block: tuple[int, int, int] | None = None,
-) -> str:
-    """Why a stack must be segmented as a whole, by one process, and what to do about it; empty if blocks will do."""
-    for path in settings.paths:
-        if output_kind(path) != "Zarr":
-            return f"{path} cannot be written block by block, only OME-Zarr can; give it a name that ends in .zarr"
-    rows, columns = shape[1:]
-    whole = rows * columns <= PIXELS if block is None else block[1] >= rows and block[2] >= columns
-    if snap and not whole:
-        return (
-            "boundaries are moved to membranes in blocks of whole sections only; give --block "
-            f"{LEAST_DEPTH} {rows} {columns}, or --no-snap"
-        )
-    return ""
-
-
-def middle_window(volume: Volume) -> Volume:
-    """The volume, or the middle of its sections where they are larger than a block: what global decisions look at."""
-    rows, columns = volume.shape[1:]
-    if rows * columns <= PIXELS:
-        return volume
-    height = min(rows, max(math.isqrt(PIXELS), PIXELS // columns))
-    width = PIXELS // height
-    top, left = (rows - height) // 2, (columns - width) // 2
-    return BoxVolume(volume, (EVERYTHING, slice(top, top + height), slice(left, left + width)))
 
 
 def _create(work: BlockWork) -> None:

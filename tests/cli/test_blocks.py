@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from mitoda.inference import block_run
+from mitoda.inference import block_plan
 from mitoda.synthetic import TARGET
 from mitoda.volumes import open_labels, open_values, write_sections
 from tests.commands import Commands
@@ -117,7 +117,7 @@ def test_boundaries_on_membranes_are_moved_in_blocks(mitoda, stack, own):
 
 def test_boundaries_of_large_sections_are_moved_in_one_process(mitoda, stack, monkeypatch):
     """Where blocks would be windows; an option of blocks is refused with what to do."""
-    monkeypatch.setattr(block_run, "PIXELS", 64 * 96 - 1)
+    monkeypatch.setattr(block_plan, "PIXELS", 64 * 96 - 1)
     own = ["--weights", stack / "random.safetensors", "--snap"]
     for name in ("mask.tif", "mask.zarr"):
         done = mitoda("segment", stack / "stack.zarr", "-o", stack / name, *own)

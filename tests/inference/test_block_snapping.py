@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor, nn
 
 from mitoda.errors import InputError
-from mitoda.inference import block_run
+from mitoda.inference import block_plan, block_run
 from mitoda.inference.block_run import blocks_folder, segment_blocks
 from mitoda.inference.blocks import BlockWork
 from mitoda.inference.events import PartDone, Segmented
@@ -173,7 +173,7 @@ def test_windows_of_sections_are_refused_with_what_to_do(tmp_path, monkeypatch):
     """Regions around bodies reach over windows; blocks of whole sections can be asked for."""
     with pytest.raises(InputError, match="give --block 64 80 140, or --no-snap"):
         run(tmp_path, BlockSettings(block=(4, 16, 160)))
-    monkeypatch.setattr(block_run, "PIXELS", 80 * 140 - 1)
+    monkeypatch.setattr(block_plan, "PIXELS", 80 * 140 - 1)
     with pytest.raises(InputError, match="give --block 64 80 140, or --no-snap"):
         run(tmp_path, BlockSettings())
     assert list(tmp_path.iterdir()) == []

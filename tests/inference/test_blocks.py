@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from mitoda.errors import FileError, InputError
-from mitoda.inference import block_run, blocks
+from mitoda.inference import block_plan, block_run, blocks
 from mitoda.inference.block_run import blocks_folder, segment_blocks
 from mitoda.inference.events import AlreadyComplete, BlockDone, PartDone, Segmented
 from mitoda.inference.segment import predict_masks, segment
@@ -31,7 +31,7 @@ def small_shards(monkeypatch):
 
 def shrink_shards(monkeypatch, **sides: int) -> None:
     """Give shards 4 sections, and chunks the sides that `zarr_pages` names so."""
-    for module in (zarr_pages, blocks, block_run):
+    for module in (zarr_pages, blocks, block_plan):
         monkeypatch.setattr(module, "LAYER", 4)
     for name, side in sides.items():
         monkeypatch.setattr(zarr_pages, name, side)
@@ -151,7 +151,7 @@ def test_labels_are_numbered_across_blocks(tmp_path):
 def test_windows_of_large_sections_are_predicted_as_stacks_of_their_own(tmp_path, monkeypatch):
     """Above the limit of pixels; each window with its margin is cut back to its core."""
     volume = volume_of(9)
-    monkeypatch.setattr(block_run, "PIXELS", 16 * 16)
+    monkeypatch.setattr(block_plan, "PIXELS", 16 * 16)
     run(volume, tmp_path, BlockSettings(), overlap=8, min_size=0)
     written = read(tmp_path / "mask.zarr")
     settings = MaskSettings(overlap=8, **SMALL | {"min_size": 0})
