@@ -56,9 +56,6 @@ class SelfTrainingSettings(MethodSettings):
 
     supervised_share: Share | None = None
     """Share of the run on the source alone: 0.6 from scratch, 0 from weights, 0.5 with painted labels."""
-    supervised_rate: NotNegative | None = None
-    """Learning rate at the start of that share, as a factor of the first; None: 0.3 with painted labels from weights,
-    which would be forgotten otherwise, else 1."""
     rounds: Count | None = None
     """Times the target is labelled, 6 or, with painted labels, once; each round takes an equal share of the rest."""
     source_rounds: Annotated[int, Field(ge=0)] | None = None
@@ -93,14 +90,10 @@ class SelfTrainingSettings(MethodSettings):
             share = PAINTED_SHARE if painted else 0.0 if from_weights else 0.6
         if source_rounds is None:
             source_rounds = rounds if from_weights or painted else 0
-        rate = self.supervised_rate
-        if rate is None:
-            rate = 0.3 if painted and from_weights else 1.0
         thin = thickness_nm <= THIN_NM
         return replace(
             self,
             supervised_share=share,
-            supervised_rate=rate,
             rounds=rounds,
             source_rounds=source_rounds,
             band=(0.25 if thin else 0.3) if self.band is None else self.band,
@@ -120,7 +113,7 @@ class SelfTraining(Method):
         """Resolve what is left open, for a run from scratch."""
         s = self.settings = self.settings.resolve(from_weights=False, source_free=False)
         self.supervised_share, self.source_rounds = s.supervised_share or 0.0, s.source_rounds or 0
-        self.supervised_rate, self.rounds = s.supervised_rate or 0.0, s.rounds or 1
+        self.rounds = s.rounds or 1
         self.mask_settings: MaskSettings = {
             "smoothing": s.smoothing,
             "smallest": s.smallest or 0.0,
@@ -142,7 +135,7 @@ class SelfTraining(Method):
     def schedule(self, progress: float) -> float:
         """Poly over the supervised part, and again, from a lower start, over each round."""
         if progress < self.supervised_share:
-            return self.supervised_rate * float((1 - progress / self.supervised_share) ** 0.9)
+            return float((1 - progress / self.supervised_share) ** 0.9)
         length = (1 - self.supervised_share) / self.rounds
         within = (progress - self.supervised_share) / length - (self.round_of(progress) - 1)
         return float(self.settings.round_rate * max(1 - within, 0.0) ** 0.9)

@@ -19,8 +19,6 @@ from mitoda.volumes import Volume
 
 VOXELS_LIMIT = 400_000_000
 """Grid voxels labelled at a time (400 MB); of a larger volume a slab of sections is, another one each round."""
-
-
 PAINTED_LIMIT = 4_000_000
 """The same with painted labels, whose run takes three minutes: labelled in about ten seconds on two cores."""
 
