@@ -174,12 +174,13 @@ def _plan_rounds(plan: Plan, prepared: Prepared, device: torch.device) -> tuple[
     else:
         start = load_model(prepared.start, device, plan.precision)
         found = score_start(start, prepared.target.volume, painted)
-        text = f"F1 of the start on all painted places: {found:.3f}; "
+        text = f"on all painted places the weights of the start have an F1 of {found:.3f}, "
         if found < GOOD_START:
             return plan, Notice(
-                text + "the painted places are learnt first, then the stack as it is labelled by then"
+                text + "so these are learnt first, and the rest of the stack is labelled later"
             )
-        chosen, text = {"supervised_share": "0", "rounds": "2"}, text + "it labels the rest of the stack"
+        chosen = {"supervised_share": "0", "rounds": "2"}
+        text += "so they label the rest of the stack, which is learnt too"
     assignments = {**chosen, **training.assignments}
     return replace(plan, training=replace(training, assignments=assignments)), Notice(text)
 
