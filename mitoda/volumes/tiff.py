@@ -279,10 +279,11 @@ def _announced_pages(page: tifffile.TiffPage) -> int:
 
 
 def _truncated(name: str, found: int, announced: int) -> FileError:
-    promised = f"announces {announced} sections" if announced > found else "refers to more sections"
-    return FileError(
-        f"{name} is truncated: it {promised}, but only {found} could be found; copy or download it again"
-    )
+    if announced > found:
+        what = f"it announces {announced} sections, but only {found} could be found"
+    else:
+        what = "it says that more follows after its end"
+    return FileError(f"{name} is truncated: {what}; copy or download it again")
 
 
 def _chain_is_broken(tiff: tifffile.TiffFile) -> bool:

@@ -73,6 +73,15 @@ def test_truncated_imagej_stack_is_refused(huge):
         open_volume(huge)
 
 
+def test_a_cut_list_of_sections_is_named(tmp_path, stack):
+    """Where the description announces no more than was found, the message does not speak of more sections."""
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, stack, photometric="minisblack")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(FileError, match=r"cut.tif is truncated: it says that more follows after its end; copy"):
+        open_volume(path)
+
+
 LAYOUTS = {
     "plain": {},
     "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
