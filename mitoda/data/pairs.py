@@ -159,6 +159,11 @@ class PseudoLabels:
     high: float
     """A pixel of this probability or more is mitochondrion; between `low` and `high` it is ignored."""
 
+    @property
+    def sections(self) -> range:
+        """Numbers of the slab's sections in the volume."""
+        return range(self.first_section, self.first_section + len(self.probabilities))
+
 
 class Wanted(NamedTuple):
     """The domains that a training step uses."""

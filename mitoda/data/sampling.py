@@ -7,7 +7,7 @@ generator. So a step's batch depends on the seed and the step alone, never on th
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -188,16 +188,14 @@ def warp_pseudo_labels(draw: Draw, pseudo: PseudoLabels, grid: int, device: torc
     """Cut pseudo labels for the patches of a draw, on the network's output grid: (B, 2, side/grid, side/grid), int64.
 
     Probabilities are interpolated before they are cut into classes, so that boundaries keep their position between
-    grid pixels. Sections without pseudo labels are `IGNORE`.
+    grid pixels. All sections of the draw must have pseudo labels.
     """
     found = []
     for crop in draw.crops:
         window = crop.window.on_grid(grid, pseudo.cell)
         classes = torch.full((2, window.side, window.side), IGNORE, dtype=torch.int64, device=device)
         for index, section in enumerate(crop.sections):
-            number = section - pseudo.first_section
-            if not 0 <= number < len(pseudo.probabilities):
-                continue
+            number = pseudo.sections.index(section)
             rows, columns = window.bounds(pseudo.probabilities.shape[1:])
             part = torch.from_numpy(pseudo.probabilities[number, rows, columns].astype(np.float32) / 255)
             warped = warp(part[None].to(device), window, (rows.start, columns.start))[0]
@@ -259,8 +257,8 @@ class BatchStream:
         self._wants = wants
         self._ahead = 2 * workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mitoda-read")
-        self._waiting: dict[tuple[int, int, bool], Future[Draw]] = {}
-        """By step, domain, and whether a part of painted labels is held back."""
+        self._waiting: dict[tuple[int, int, bool, range | None], Future[Draw]] = {}
+        """By step, domain, whether a part of painted labels is held back, and the sections with pseudo labels."""
 
     def __enter__(self) -> Self:
         return self
@@ -282,15 +280,17 @@ class BatchStream:
         step : int
             Steps are read ahead in ascending order.
         pseudo_labels : PseudoLabels, optional
-            Target batches carry them.
+            Target batches carry them, and are drawn from the sections that have some.
         hold_back : bool
             Leave out the held-back part of painted labels.
         """
+        within = None if pseudo_labels is None else pseudo_labels.sections
         for coming in range(step, step + self._ahead + 1):
-            self._read_ahead(coming, hold_back)
+            self._read_ahead(coming, hold_back, within)
         used = self._used(step)
         source, target = (
-            self._waiting.pop((step, d, hold_back)).result() if used[d] else None for d in (SOURCE, TARGET)
+            self._waiting.pop((step, d, hold_back, within)).result() if used[d] else None
+            for d in (SOURCE, TARGET)
         )
         self._waiting = {key: draw for key, draw in self._waiting.items() if key[0] > step}
         return self._assemble(source, target, step, pseudo_labels, hold_back)
@@ -308,15 +308,17 @@ class BatchStream:
             share > 0 and float(torch.rand((), generator=seeded(self._settings.seed, MATCHING, step))) < share
         )
 
-    def _read_ahead(self, step: int, hold_back: bool) -> None:
+    def _read_ahead(self, step: int, hold_back: bool, within: range | None) -> None:
         """Start to read what a step uses."""
         for domain, (pairs, used) in enumerate(zip(self._pairs, self._used(step), strict=True)):
-            key = (step, domain, hold_back)
+            key = (step, domain, hold_back, within)
             if pairs is not None and used and key not in self._waiting:
                 self._waiting[key] = self._pool.submit(self._read, pairs, *key)
 
-    def _read(self, pairs: Pairs, step: int, domain: int, hold_back: bool) -> Draw:
+    def _read(self, pairs: Pairs, step: int, domain: int, hold_back: bool, within: range | None) -> Draw:
         s = self._settings
+        if isinstance(pairs, UnlabelledPairs) and within is not None:
+            pairs = replace(pairs, within=within)
         generator = seeded(s.seed, domain, step)
         return read_batch(pairs, s.batch_size, s.side, s.augmentation, generator, hold_back=hold_back)
 

@@ -23,9 +23,20 @@ PAINTED_LIMIT = 4_000_000
 """The same with painted labels, whose run takes three minutes: labelled in about ten seconds on two cores."""
 
 
-def choose_slab(sections: int, pixels: int, seed: int, limit: int = VOXELS_LIMIT) -> range:
-    """Choose which sections to label: all, or a slab at a random place where all would be too many."""
-    depth = max(2, min(sections, limit // max(pixels, 1)))
+def choose_slab(sections: int, pixels: int, stride: int, seed: int, limit: int = VOXELS_LIMIT) -> range:
+    """Choose which sections to label: all, or a slab at a random place where all would be too many.
+
+    Parameters
+    ----------
+    sections, pixels : int
+        Of the volume, and of a section on the network's output grid.
+    stride : int
+        Sections between the two of a pair; the slab holds several pairs.
+    seed : int
+    limit : int
+        Voxels of the grid.
+    """
+    depth = max(2 * stride, 2, min(sections, limit // max(pixels, 1)))
     start = int(np.random.default_rng(seed).integers(0, max(sections - depth, 0) + 1))
     return range(start, min(start + depth, sections))
 
@@ -80,7 +91,7 @@ def predict_coarse(
     scale = geometry.scale(volume.voxel_size)
     predictor = SectionPredictor(model, volume.shape[1:], scale)
     rows, columns = (math.ceil(size / network.grid) for size in predictor.working)
-    slab = choose_slab(volume.shape[0], rows * columns, seed) if within is None else within
+    slab = choose_slab(volume.shape[0], rows * columns, stride, seed) if within is None else within
     probabilities = np.empty((len(slab), rows, columns), np.uint8)
     sigma = smoothing / volume.voxel_size[0]
     stop = min(slab.stop + smoothing_reach(sigma), volume.shape[0])

@@ -60,7 +60,9 @@ def test_maps_are_brought_to_pixels_in_place():
 
 def test_a_volume_beyond_the_limit_is_labelled_in_slabs_at_random_places():
     """All sections where they fit; otherwise a slab within the stack that depends on the seed."""
-    assert choose_slab(165, 192 * 256, seed=0) == range(165)
-    slabs = [choose_slab(100, 1000, seed, limit=20_000) for seed in range(10)]
+    assert choose_slab(165, 192 * 256, 1, seed=0) == range(165)
+    slabs = [choose_slab(100, 1000, 1, seed, limit=20_000) for seed in range(10)]
     assert all(len(slab) == 20 and slab.start >= 0 and slab.stop <= 100 for slab in slabs)
     assert len({slab.start for slab in slabs}) > 3
+    assert len(choose_slab(100, 1000, 10, seed=0, limit=5_000)) == 20  # as many pairs as their distance, however large
+    assert choose_slab(12, 1000, 10, seed=0, limit=5_000) == range(12)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mitoda.data.augmentation import AUGMENTATIONS, draw_window
-from mitoda.data.pairs import LabelledPairs, UnlabelledBatch, UnlabelledPairs, Wanted
+from mitoda.data.pairs import LabelledPairs, PseudoLabels, UnlabelledBatch, UnlabelledPairs, Wanted
 from mitoda.data.sampling import BatchSettings, BatchStream, read_batch, seeded, warp_batch
 from mitoda.inference.self_consistency import foreground_share
 from mitoda.volumes import ArrayVolume
@@ -111,6 +111,34 @@ def test_target_batches_have_no_field_for_labels():
     (source, target), *_ = take(stream(), 0, 1)
     assert [name for name, value in vars(target).items() if value is not None] == ["images"]
     assert source.coverage.unique().numel() >= 2
+
+
+def labelled_slab(sections: range, side: int) -> PseudoLabels:
+    """Pseudo labels without a mitochondrion."""
+    return PseudoLabels(np.zeros((len(sections), side, side), np.uint8), sections.start, (1.0, 1.0), 0.3, 0.6)
+
+
+def test_a_target_that_is_labelled_in_part_is_drawn_from_there():
+    """No step is spent on sections without pseudo labels, and each round has its own slab."""
+    volume = CountingVolume(ArrayVolume(np.zeros((40, 40, 40), np.uint8)))
+    for slab in (range(10, 14), range(31, 36)):
+        volume.sections.clear()
+        only = Wanted(source=False, target=True)
+        with BatchStream(None, UnlabelledPairs(volume, 2), settings(), CPU, lambda step: only) as batches:
+            for step in range(20):
+                _, target = batches.batch(step, labelled_slab(slab, 40))
+                assert (target.pseudo_labels == 0).all()
+        assert set(volume.sections) == set(slab)
+
+
+def test_labels_of_all_sections_change_no_draw():
+    """The images are those of a step without pseudo labels."""
+    with stream() as batches, stream() as labelled:
+        for step in range(3):
+            _, without = batches.batch(step)
+            _, target = labelled.batch(step, labelled_slab(range(6), 60))
+            assert torch.equal(target.images, without.images)
+            assert (target.pseudo_labels == 0).all()
 
 
 def test_labels_of_a_target_are_never_read():
