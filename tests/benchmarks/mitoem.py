@@ -38,6 +38,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--folder", type=Path, required=True, help="for archives, volumes and runs")
     options.add_argument("--methods", default="source-only,isc,mitoda")
+    options.add_argument("--tasks", default="mitoem-r-h,mitoem-h-r")
     options.add_argument("--steps", type=int, default=40)
     given = options.parse_args()
     folder: Path = given.folder.absolute()
@@ -47,7 +48,7 @@ def main() -> None:
         for _ in fetch_dataset(entry, source_dir=folder / "archives"):
             pass
     rows = []
-    for task in ("mitoem-r-h", "mitoem-h-r"):
+    for task in given.tasks.split(","):
         for method in given.methods.split(","):
             out = folder / f"{task}-{method}"
             settings = ["--methods", method, "--steps", str(given.steps), "-o", str(out)]

@@ -64,5 +64,7 @@ def test_a_volume_beyond_the_limit_is_labelled_in_slabs_at_random_places():
     slabs = [choose_slab(100, 1000, 1, seed, limit=20_000) for seed in range(10)]
     assert all(len(slab) == 20 and slab.start >= 0 and slab.stop <= 100 for slab in slabs)
     assert len({slab.start for slab in slabs}) > 3
-    assert len(choose_slab(100, 1000, 10, seed=0, limit=5_000)) == 20  # as many pairs as their distance, however large
+    assert (
+        len(choose_slab(100, 1000, 10, seed=0, limit=5_000)) == 20
+    )  # of large sections, too, there are pairs
     assert choose_slab(12, 1000, 10, seed=0, limit=5_000) == range(12)

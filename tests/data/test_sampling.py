@@ -38,6 +38,11 @@ def both(step: int) -> Wanted:
     return Wanted(source=True, target=True)
 
 
+def target_only(step: int) -> Wanted:
+    """No step uses the source."""
+    return Wanted(source=False, target=True)
+
+
 def stream(
     workers: int = 2, target: bool = True, wants: Callable[[int], Wanted] = both, **changes: object
 ) -> BatchStream:
@@ -123,8 +128,7 @@ def test_a_target_that_is_labelled_in_part_is_drawn_from_there():
     volume = CountingVolume(ArrayVolume(np.zeros((40, 40, 40), np.uint8)))
     for slab in (range(10, 14), range(31, 36)):
         volume.sections.clear()
-        only = Wanted(source=False, target=True)
-        with BatchStream(None, UnlabelledPairs(volume, 2), settings(), CPU, lambda step: only) as batches:
+        with BatchStream(None, UnlabelledPairs(volume, 2), settings(), CPU, target_only) as batches:
             for step in range(20):
                 _, target = batches.batch(step, labelled_slab(slab, 40))
                 assert (target.pseudo_labels == 0).all()
@@ -174,9 +178,6 @@ def test_the_source_is_the_same_with_and_without_a_target():
 def test_a_domain_that_a_step_does_not_use_makes_no_batch():
     """The other domain's batch is unchanged; a source that takes the target's grey values still does."""
     source, target = take(stream(matching=1.0), 0, 1)[0]
-
-    def target_only(step: int) -> Wanted:
-        return Wanted(source=False, target=True)
 
     def source_only(step: int) -> Wanted:
         return Wanted(source=True, target=False)

@@ -78,7 +78,9 @@ def test_a_cut_list_of_sections_is_named(tmp_path, stack):
     path = tmp_path / "cut.tif"
     tifffile.imwrite(path, stack, photometric="minisblack")
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(FileError, match=r"cut.tif is truncated: it says that more follows after its end; copy"):
+    with pytest.raises(
+        FileError, match=r"cut.tif is truncated: it says that more follows after its end; copy"
+    ):
         open_volume(path)
 
 
