@@ -185,7 +185,9 @@ def predict_maps(
     following = start
     # Closed explicitly: an error that is kept would keep the generator, and with it the thread.
     with closing(
-        read_ahead((k, predictor.prepare(volume.read(k))) for k in sorted(last_use))
+        read_ahead(
+            ((k, predictor.prepare(volume.read(k))) for k in sorted(last_use)), 1 if predictor.is_large else 2
+        )
     ) as sections_ahead:
         for group in batched(sections_ahead, predictor.batch_size):
             last = group[-1][0]

@@ -66,6 +66,21 @@ def tile_starts(length: int, tile: int, overlap: int, multiple: int) -> list[int
         count += 1
 
 
+def even_tile(length: int, largest: int, overlap: int) -> int:
+    """Choose the side of the tiles that cover a length with the least overlap, as few as tiles of `largest` would be.
+
+    Examples
+    --------
+    >>> even_tile(6554, 4096, 64), even_tile(4096, 4096, 64)
+    (3309, 4096)
+    """
+    if length <= largest:
+        return length
+    overlap = min(overlap, largest // 2)
+    count = -(-(length - overlap) // (largest - overlap))
+    return -(-(length + (count - 1) * overlap) // count)
+
+
 def blend_window(tile: int, overlap: int) -> np.ndarray:
     """Weights of a tile along one axis: 1 in the middle, a raised cosine over the overlap at both ends, never 0."""
     ramp = min(overlap, tile // 2)

@@ -514,4 +514,4 @@ def test_sections_encoded_tile_by_tile_give_the_same_probabilities(monkeypatch):
         with monkeypatch.context() as large:
             large.setattr(predictor, "LARGE", 0)
             parts = list(predict(volume, local(), settings))
-        assert np.array_equal(whole, parts)
+        assert np.allclose(whole, parts, atol=1e-3)  # large sections wait in half precision

@@ -1,5 +1,6 @@
 """Overlap geometry: every section in a pair, every pixel in a tile."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mitoda.inference.tiling import blend_window, plan_pairs, plan_tiles, tile_starts
+from mitoda.inference.tiling import blend_window, even_tile, plan_pairs, plan_tiles, tile_starts
 
 STACKS = st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
 """Number of sections, and a stride that fits."""
@@ -109,3 +110,14 @@ def test_blend_weights_rise_as_a_raised_cosine_and_sum_to_one_where_two_tiles_ov
     assert weights[:4] + weights[-4:] == pytest.approx(np.ones(4), abs=1e-6)
     assert np.array_equal(blend_window(8, 0), np.ones(8))
     assert blend_window(1000, 500).min() >= 1e-3
+
+
+@given(st.integers(1, 3000), st.integers(32, 1000), st.integers(0, 300))
+def test_even_tiles_are_as_few_as_the_largest_ones_and_overlap_least(length, largest, overlap):
+    """They are as small as covering the length allows, but for rounding."""
+    tile = even_tile(length, largest, overlap)
+    overlap = min(overlap, largest // 2)
+    assert tile <= largest
+    count = math.ceil((length - overlap) / (largest - overlap)) if length > largest else 1
+    covered = count * tile - (count - 1) * overlap
+    assert length <= covered < length + count
