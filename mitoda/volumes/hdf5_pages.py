@@ -1,6 +1,7 @@
 """The dataset of an HDF5 file that is written section by section."""
 
 import json
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +20,8 @@ CHUNK = 512
 class Hdf5Pages:
     """The dataset `/data`, gzip-compressed, with its axes and voxel size.
 
-    `element_size_um` is what Fiji, ilastik and PlantSeg read; it needs all three lengths. The axes are named by
-    dimension labels and ilastik's `axistags`.
+    `element_size_um` is what Fiji, ilastik and PlantSeg read; it needs all three lengths. Where some are unknown,
+    `voxel_size` has NaN in their place. The axes are named by dimension labels and ilastik's `axistags`.
 
     Parameters
     ----------
@@ -49,6 +50,9 @@ class Hdf5Pages:
         size = complete(lengths)
         if size is not None:
             self._data.attrs["element_size_um"] = np.array(size) / 1000
+        elif any(length is not None for length in lengths):
+            self._data.attrs["voxel_size"] = np.array([math.nan if one is None else one for one in lengths])
+            self._data.attrs["units"] = "nm"
         for dimension, axis in zip(self._data.dims, "zyx", strict=True):
             dimension.label = axis
         tags = [{"key": axis, "typeFlags": 2, "resolution": 0, "description": ""} for axis in "zyx"]

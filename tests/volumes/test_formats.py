@@ -165,6 +165,14 @@ def test_hdf5_keeps_the_lengths_that_it_knows(tmp_path, stack, attributes, state
     assert volume.voxel_size == (None if None in stated else stated)
 
 
+@pytest.mark.parametrize("ending", [".h5", ".tif"])
+def test_what_is_known_of_a_voxel_size_is_written(tmp_path, stack, ending):
+    """A mask of a stack whose pixels are known, but not its thickness, says as much as the stack."""
+    path = tmp_path / f"mask{ending}"
+    write_sections(path, stack, stack.shape, stack.dtype, (None, 4.0, 5.0))
+    assert stated_lengths(open_volume(path)) == pytest.approx((None, 4.0, 5.0))
+
+
 def test_the_only_stack_of_hdf5_is_taken(tmp_path, stack):
     """Two are listed with shape and type; tables of other types are none."""
     path = tmp_path / "stack.h5"
