@@ -201,8 +201,8 @@ class TrainingDisplay:
             self._show_steps(event)
         elif isinstance(event, RoundBegun):
             say(
-                f"step {event.step}: round {event.round} begins; {event.foreground:.2%} of the target is labelled as "
-                f"mitochondrion (probability from {event.high:.2f}), {event.ignored:.2%} has no label"
+                f"step {event.step}: round {event.round} begins; {event.foreground:.2%} of {event.labelled} is "
+                f"labelled as mitochondrion (probability from {event.high:.2f}), {event.ignored:.2%} has no label"
             )
             if event.warning:
                 warn(event.warning)

@@ -52,20 +52,31 @@ class RoundBegun:
     low: float
     high: float
     """Probabilities between which a pixel has no label."""
+    sections: tuple[int, int] | None = None
+    """First and last section that is labelled, where not all are."""
+
+    @property
+    def labelled(self) -> str:
+        """What is labelled, for a person."""
+        return (
+            "the target"
+            if self.sections is None
+            else "sections {} to {} of the target".format(*self.sections)
+        )
 
     @property
     def warning(self) -> str:
         """Warning about implausible pseudo labels; empty if they are plausible."""
         if self.foreground < EMPTY:
             return (
-                f"in round {self.round} almost nothing of the target is labelled as mitochondrion: it has none, or the "
-                "network does not recognise them; check voxel size and contrast (--voxel-size, --invert), or start "
-                "from other weights (--start)"
+                f"in round {self.round} almost nothing of {self.labelled} is labelled as mitochondrion: it has none, "
+                "or the network does not recognise them; check voxel size and contrast (--voxel-size, --invert), or "
+                "start from other weights (--start)"
             )
         if self.foreground > FLOOD:
             return (
-                f"in round {self.round} {self.foreground:.0%} of the target is labelled as mitochondrion, more than in "
-                "any tissue; check voxel size and contrast (--voxel-size, --invert)"
+                f"in round {self.round} {self.foreground:.0%} of {self.labelled} is labelled as mitochondrion, more "
+                "than in any tissue; check voxel size and contrast (--voxel-size, --invert)"
             )
         return ""
 
@@ -210,7 +221,10 @@ def _begin_round(run: Run, labeller: SelfLabelling, target: UnlabelledPairs) -> 
     run.go_on_from(run.average)
     foreground = float((labels.probabilities >= round(labels.high * 255)).mean())
     background = float((labels.probabilities < round(labels.low * 255)).mean())
-    return RoundBegun(run.step, run.round, foreground, 1 - foreground - background, labels.low, labels.high)
+    some = (labels.sections[0], labels.sections[-1])
+    sections = None if len(labels.sections) == target.volume.shape[0] else some
+    ignored = 1 - foreground - background
+    return RoundBegun(run.step, run.round, foreground, ignored, labels.low, labels.high, sections)
 
 
 def _measure(run: Run, target: UnlabelledPairs) -> HeldBackScore:

@@ -23,7 +23,7 @@ PAINTED_LIMIT = 4_000_000
 """The same with painted labels, whose run takes three minutes: labelled in about ten seconds on two cores."""
 
 
-def choose_slab(sections: int, pixels: int, stride: int, seed: int, limit: int = VOXELS_LIMIT) -> range:
+def choose_slab(sections: int, pixels: int, stride: int, seed: int, limit: int) -> range:
     """Choose which sections to label: all, or a slab at a random place where all would be too many.
 
     Parameters
@@ -91,7 +91,9 @@ def predict_coarse(
     scale = geometry.scale(volume.voxel_size)
     predictor = SectionPredictor(model, volume.shape[1:], scale)
     rows, columns = (math.ceil(size / network.grid) for size in predictor.working)
-    slab = choose_slab(volume.shape[0], rows * columns, stride, seed) if within is None else within
+    slab = (
+        choose_slab(volume.shape[0], rows * columns, stride, seed, VOXELS_LIMIT) if within is None else within
+    )
     probabilities = np.empty((len(slab), rows, columns), np.uint8)
     sigma = smoothing / volume.voxel_size[0]
     stop = min(slab.stop + smoothing_reach(sigma), volume.shape[0])

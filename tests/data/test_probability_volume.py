@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from mitoda.data.probability_volume import CoarseVolume, to_pixels
 from mitoda.methods.mitoda import ImageBoundary
-from mitoda.training.pseudo_labels import choose_slab
+from mitoda.training.pseudo_labels import VOXELS_LIMIT, choose_slab
 from mitoda.volumes import ArrayVolume
 
 
@@ -60,7 +60,7 @@ def test_maps_are_brought_to_pixels_in_place():
 
 def test_a_volume_beyond_the_limit_is_labelled_in_slabs_at_random_places():
     """All sections where they fit; otherwise a slab within the stack that depends on the seed."""
-    assert choose_slab(165, 192 * 256, 1, seed=0) == range(165)
+    assert choose_slab(165, 192 * 256, 1, seed=0, limit=VOXELS_LIMIT) == range(165)
     slabs = [choose_slab(100, 1000, 1, seed, limit=20_000) for seed in range(10)]
     assert all(len(slab) == 20 and slab.start >= 0 and slab.stop <= 100 for slab in slabs)
     assert len({slab.start for slab in slabs}) > 3

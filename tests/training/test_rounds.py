@@ -10,7 +10,7 @@ from mitoda.data.pairs import LabelledPairs, UnlabelledPairs
 from mitoda.methods import Arithmetic
 from mitoda.methods.mitoda import SelfTraining
 from mitoda.models.weights import WeightsInfo, load_weights
-from mitoda.training import loop
+from mitoda.training import loop, pseudo_labels
 from mitoda.training.loop import Ended, RoundBegun, StepsDone
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import TrainingSettings
@@ -37,7 +37,7 @@ def run(tmp_path, source_phantom, target_phantom):
     """Train mitoda's method for eight steps: two on the source, then three rounds of two."""
     (source, labels), (target, _) = source_phantom, target_phantom
 
-    def train(name, resume=False, should_stop=lambda: False, start=None, **more):
+    def train(name, resume=False, should_stop=lambda: False, start=None, stride=5, **more):
         assignments = {"supervised_share": "0.25", "rounds": "3", "smoothing": "15", **more}
         settings = TrainingSettings(
             method="mitoda",
@@ -54,7 +54,7 @@ def run(tmp_path, source_phantom, target_phantom):
         events = loop.train(
             state,
             LabelledPairs(source, 1, labels=labels),
-            UnlabelledPairs(target, 5),
+            UnlabelledPairs(target, stride),
             should_stop=should_stop,
         )
         return folder, list(events)
@@ -74,6 +74,24 @@ def test_each_round_labels_the_target_anew(run):
     last = events[-1]
     assert isinstance(last, Ended)
     assert last.complete
+
+
+def test_a_target_too_large_to_be_labelled_at_once_is_learnt_slab_by_slab(run, monkeypatch):
+    """Each round says which sections it labels, and no step is spent on others; resumed, it ends the same."""
+    whole, events = run("whole", stride=2)
+    assert {event.sections for event in events if isinstance(event, RoundBegun)} == {None}
+    monkeypatch.setattr(pseudo_labels, "VOXELS_LIMIT", 10)
+    slabs, events = run("slabs", stride=2)
+    places = [event.sections for event in events if isinstance(event, RoundBegun)]
+    assert all(last - first == 3 for first, last in places)  # twice the distance of a pair
+    assert len(set(places)) > 1
+    run("broken", stride=2, should_stop=Stop(5))
+    broken, _ = run("broken", stride=2, resume=True)
+    all_of_it, expected, found = (
+        load_weights(one / "weights.safetensors")[0].state_dict() for one in (whole, slabs, broken)
+    )
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert not all(torch.equal(expected[name], all_of_it[name]) for name in expected)
 
 
 def test_rounds_after_those_of_the_source_learn_from_the_target_alone(run, monkeypatch):
@@ -149,6 +167,8 @@ def test_rounds_that_teach_nothing_or_a_flood_are_warned_of(foreground, warning)
     assert begun.warning.startswith(warning)
     assert "check voxel size and contrast" in begun.warning
     assert replace(begun, foreground=0.06).warning == ""
+    part = replace(begun, sections=(7, 31))
+    assert part.warning == begun.warning.replace("of the target", "of sections 7 to 31 of the target")
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6])
