@@ -11,6 +11,9 @@ from mitoda.cli.stopping import ending_in_time
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`; see its manual page."""
+LARGE_BLOCK = 2**28
+"""Bytes from which a block is handed back at once all the same: arrays of sections of 12,000 × 12,000 pixels, between
+which 0.5 GB of unused memory remained. Those of a network layer are smaller."""
 
 
 def main() -> None:
@@ -51,4 +54,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)) and bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))

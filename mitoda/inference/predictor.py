@@ -140,10 +140,12 @@ class SectionPredictor:
         if self.working != self.shape:
             image = torch.from_numpy(values)[None, None]
             values = F.interpolate(image, self.working, mode="bilinear", antialias=True)[0, 0].numpy()
+        if self.is_large:
+            values = values.astype(np.float16)
         below, right = (whole - size for whole, size in zip(self.tiling.padded, self.working, strict=True))
         if below or right:
             values = np.pad(values, ((0, below), (0, right)), mode="reflect")
-        prepared = torch.from_numpy(values.astype(np.float16) if self.is_large else values)[None, None]
+        prepared = torch.from_numpy(values)[None, None]
         if self.device.type == "cuda":  # from pinned memory the copy runs beside the computation
             prepared = prepared.pin_memory()
         return prepared.to(self.device, non_blocking=True)

@@ -35,7 +35,9 @@ def find_rim(probability: np.ndarray) -> Rim:
     np.minimum(lowest[:, 1:], own[:, :-1], out=lowest[:, 1:])
     np.minimum(lowest[:, :-1], own[:, 1:], out=lowest[:, :-1])
     index = np.flatnonzero(own > lowest)
-    rows, columns = np.divmod(index, probability.shape[1])
+    if own.size <= np.iinfo(np.int32).max:  # half the memory, of several arrays of this length
+        index = index.astype(np.int32)
+    rows, columns = np.divmod(index, index.dtype.type(probability.shape[1]))
     return Rim(rows, columns, lowest.ravel()[index], own.ravel()[index])
 
 
