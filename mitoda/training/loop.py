@@ -58,11 +58,8 @@ class RoundBegun:
     @property
     def labelled(self) -> str:
         """What is labelled, for a person."""
-        return (
-            "the target"
-            if self.sections is None
-            else "sections {} to {} of the target".format(*self.sections)
-        )
+        where = "" if self.sections is None else "sections {} to {} of ".format(*self.sections)
+        return f"{where}the target"
 
     @property
     def warning(self) -> str:

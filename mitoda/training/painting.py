@@ -77,8 +77,8 @@ class HeldBackScore:
     """The weights that training started from see mitochondria where background is painted, and the reverse."""
     share: float = 1.0
     """Of the trained weights in those that the run goes on with; see `SHARES`."""
-    low: float = 0.0
-    high: float = 1.0
+    after_low: float = 0.0
+    after_high: float = 1.0
     """95 % interval of `after`; see `f1_interval`."""
 
     @property
@@ -88,8 +88,8 @@ class HeldBackScore:
         moved = "snapped" if self.snap else "not snapped"
         return (
             f"F1 on the held-back part of the labels ({self.objects} mitochondria): {self.after:.3f} (95 % interval "
-            f"{self.low:.2f} to {self.high:.2f}{before}); threshold {self.threshold:.2f}, boundaries {moved} to "
-            "membranes, "
+            f"{self.after_low:.2f} to {self.after_high:.2f}{before}); threshold {self.threshold:.2f}, boundaries "
+            f"{moved} to membranes, "
             + (f"components under {self.smallest:g} nm³ removed" if self.smallest else "no component removed")
         )
 
