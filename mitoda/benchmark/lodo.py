@@ -28,7 +28,7 @@ from mitoda.models.weights import read_info
 from mitoda.training import adapt as training
 from mitoda.training.domains import prepare
 from mitoda.volumes import open_volume
-from mitoda.volumes.files import read_record, write_record
+from mitoda.volumes.records import read_record, write_record
 
 SECONDS_PER_STEP = 0.5
 """Assumed before anything is trained here; two cores with AVX2 need about as much."""

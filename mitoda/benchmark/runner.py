@@ -26,7 +26,7 @@ from mitoda.training import adapt as training
 from mitoda.training.domains import Prepared, prepare
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, load_plan
-from mitoda.volumes.files import read_record, write_record
+from mitoda.volumes.records import read_record, write_record
 
 INCIDENTAL = ("version", "dest", "workers", "checkpoint_minutes")
 """Settings that may differ between two calls of `bench` for the same entry."""

@@ -9,7 +9,7 @@ from mitoda.datasets.catalogue import DATASETS
 from mitoda.datasets.schema import Dataset
 from mitoda.errors import FileError, InputError
 from mitoda.volumes import VoxelSize
-from mitoda.volumes.files import write_record
+from mitoda.volumes.records import write_record
 
 VOLUME, MASK, IGNORE = "volume.tif", "mask.tif", "ignore.tif"
 RECORD = "dataset.json"

@@ -23,7 +23,7 @@ from mitoda.datasets.convert import convert_labels, convert_volume
 from mitoda.datasets.download import ADVICE, DOWNLOADS, Supply, check_free_space
 from mitoda.datasets.schema import Dataset, FetchEvent, Sections
 from mitoda.errors import FileError, InputError, MitodaError
-from mitoda.volumes.files import read_record
+from mitoda.volumes.records import read_record
 
 STAGING = ".partial"
 """Folder of files that are being converted."""

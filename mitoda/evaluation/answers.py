@@ -12,7 +12,8 @@ from mitoda.data.painted import Rectangle
 from mitoda.errors import FileError, InputError
 from mitoda.evaluation.spot_check import BOX_CLASS
 from mitoda.plotting.frames import window_around
-from mitoda.volumes.files import LARGEST_RECORD, check_regular, parse_record
+from mitoda.volumes.files import check_regular
+from mitoda.volumes.records import LARGEST_RECORD, parse_record
 
 COLUMNS = (
     "stack", "number", "size_class", "total", "drawn", "probability", "volume_um3",

@@ -26,8 +26,8 @@ from mitoda.postprocessing.instances import instances
 from mitoda.postprocessing.joining import join_blocks
 from mitoda.postprocessing.membrane_snapping import join_curves
 from mitoda.volumes import Volume, open_labels, write_sections
-from mitoda.volumes.files import read_record, write_record
 from mitoda.volumes.lock import locked
+from mitoda.volumes.records import read_record, write_record
 from mitoda.volumes.volume import stated_lengths
 from mitoda.volumes.writer import move_into_place
 

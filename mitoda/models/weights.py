@@ -19,7 +19,8 @@ from mitoda.data.geometry import THIN_NM
 from mitoda.errors import FileError
 from mitoda.models.backbones import BACKBONES, build_network
 from mitoda.models.pair_networks import PairNetwork
-from mitoda.volumes.files import atomic_write, parse_record
+from mitoda.volumes.files import atomic_write
+from mitoda.volumes.records import parse_record
 
 FORMAT = "mitoda-weights-1"
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from mitoda.errors import FileError
-from mitoda.volumes.files import atomic_write, check_regular, parse_record, partial_paths
+from mitoda.volumes.files import atomic_write, check_regular, partial_paths
+from mitoda.volumes.records import parse_record
 
 KEPT_WEIGHTS = re.compile(r"weights-(\d+)\.safetensors")
 

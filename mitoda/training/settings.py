@@ -12,7 +12,7 @@ from mitoda import __version__
 from mitoda.errors import FileError, InputError, check_numbers
 from mitoda.training.run_folder import RunFolder
 from mitoda.volumes import VoxelSize
-from mitoda.volumes.files import read_record, write_record
+from mitoda.volumes.records import read_record, write_record
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "poly": lambda progress: (1 - progress) ** 0.9,

@@ -19,15 +19,8 @@ import tifffile
 from numpy.typing import DTypeLike
 
 from mitoda.errors import FileError, InputError
-from mitoda.volumes.files import (
-    DAMAGE,
-    LARGEST_RECORD,
-    OUTPUTS,
-    check_regular,
-    check_signature,
-    parse_record,
-    partial_path,
-)
+from mitoda.volumes.files import DAMAGE, OUTPUTS, check_regular, check_signature, partial_path
+from mitoda.volumes.records import LARGEST_RECORD, parse_record
 from mitoda.volumes.tiff import quiet_tifffile
 
 MARK = "mitoda "

@@ -1,8 +1,6 @@
-"""Files written whole or not at all, and records validated when they are read back."""
+"""Files written whole or not at all."""
 
 import os
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 
@@ -12,31 +10,9 @@ from mitoda.volumes.files import (
     check_claim,
     check_output,
     check_signature,
-    parse_record,
     partial_path,
     partial_paths,
-    read_record,
-    write_record,
 )
-
-
-@dataclass(frozen=True)
-class Record:
-    """An example."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
-
-    name: str
-    lengths: tuple[float, float]
-    count: int = 0
-
-
-def test_a_written_record_is_read_back_equal(tmp_path):
-    """Tuples stay tuples."""
-    record = Record("stack", (4.5, 50.0), 3)
-    write_record(tmp_path / "record.json", record)
-    assert read_record(tmp_path / "record.json", Record) == record
-    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_the_earlier_content_stays_when_writing_fails(tmp_path):
@@ -60,37 +36,6 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
     path = tmp_path / "missing" / "table.csv"
     with pytest.raises(FileError, match="cannot be written"), atomic_write(path) as partial:
         partial.write_text("x")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "EOF"),
-        ('{"name": "a"}', "field 'lengths': Field required"),
-        ('{"name": "a", "lengths": [1, "x"]}', "field 'lengths.1'.*found 'x'"),
-        ('{"name": "a", "lengths": [1, NaN]}', "field 'lengths.1'"),
-        ('{"name": "a", "lengths": [1, 2], "other": 1}', "field 'other'"),
-        ("[" * 100_000, "recursion"),
-        ('{"name": "' + "a" * 500 + '", "lengths": 5}', "field 'lengths'"),
-    ],
-)
-def test_an_error_names_file_field_and_value(text, message):
-    """One line, whatever is wrong."""
-    with pytest.raises(FileError, match=message) as caught:
-        parse_record(text, Record, "record.json")
-    assert str(caught.value).startswith("record.json is not a valid record")
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
-
-
-def test_a_missing_or_huge_file_is_refused(tmp_path, monkeypatch):
-    """Before it is read."""
-    with pytest.raises(FileError, match="does not exist"):
-        read_record(tmp_path / "nothing.json", Record)
-    (tmp_path / "large.json").write_text("x" * 100)
-    monkeypatch.setattr("mitoda.volumes.files.LARGEST_RECORD", 10)
-    with pytest.raises(FileError, match="100 bytes"):
-        read_record(tmp_path / "large.json", Record)
 
 
 def test_outputs_that_would_destroy_something_are_refused(tmp_path):
