@@ -36,6 +36,18 @@ PICTURES = 9
 """Sections of the target that are shown."""
 PAINTED_PICTURES = 3
 """Painted places that are shown."""
+HELD_BACK_ROWS = {
+    "objects": "mitochondria held back",
+    "before": "F1 before training",
+    "after": "F1 at half of the run",
+    "after_low": "95 % interval, from",
+    "after_high": "95 % interval, to",
+    "threshold": "chosen threshold",
+    "snap": "boundaries moved to membranes",
+    "smallest": "components removed below (nm³)",
+    "share": "share of the trained weights, the rest is the start",
+}
+"""What the report calls the fields of `HeldBackScore`."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,10 @@ def write_run_report(
     exception = " except as the oracle's training labels" if plan.training.method == "oracle" else ""
     if prepared.painted is not None:
         exception = f" except the painted ones in {prepared.painted.name}"
-    held_back = [record["held_back"] for record in folder.read_log() if "held_back" in record]
+    held_back: dict[str, object] = {}
+    for record in folder.read_log():
+        held_back = record.get("held_back", held_back)
+    scores = {row: held_back[name] for name, row in HELD_BACK_ROWS.items() if name in held_back}
     view, figures = (None, []) if checks is None else _view(plan, prepared, folder.weights, device)
     records = loss_records(folder)
     write_report(
@@ -185,7 +200,7 @@ def write_run_report(
         losses=curve_figure(records) if records else None,
         pictures=[] if checks is None else _painted_pictures(plan, prepared, folder.weights, device),
         tables={
-            **({"F1 on the held-back part of the labels": held_back[-1]} if held_back else {}),
+            **({"F1 on the held-back part of the labels": scores} if scores else {}),
             **({} if checks is None else {"Checks of the target without labels": checks.rows}),
             "Geometry": _geometry(prepared),
             "Settings": {**settings, **training},

@@ -1,6 +1,6 @@
 """Painted labels in training: what is measured on the held-back part, and what is decided from it."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from mitoda.training import painting, pseudo_labels
 from mitoda.training.adapt import Finished, adapt
 from mitoda.training.loop import RoundBegun
 from mitoda.training.painting import HeldBackScore, Predicted, _looks_inverted, calibrate, f1_interval
+from mitoda.training.report import HELD_BACK_ROWS
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings, load_plan
 from mitoda.volumes import ArrayVolume, write_sections
@@ -186,6 +187,9 @@ def test_a_run_with_painted_labels_measures_and_calibrates(target):
     page = finished.report.read_text(encoding="utf-8")
     assert "painted place in section 3, before the run" in page
     assert "no label of the target was read except the painted ones" in page
+    assert "95 % interval, from" in page
+    assert "looks_inverted" not in page
+    assert set(HELD_BACK_ROWS) <= {field.name for field in fields(HeldBackScore)}
 
 
 @pytest.mark.parametrize(
