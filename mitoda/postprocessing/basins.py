@@ -26,8 +26,8 @@ MIN_NECK = 0.6
 """Two bodies are one mitochondrion if the neck between them is at least this wide, relative to the thinner of them."""
 SHALLOW_NM = 30.0
 """A peak that stands out by less than this is no mitochondrion of its own: surfaces are rough, and ends taper."""
-SLAB = 32
-"""Layers of cells computed together."""
+SLAB = 8
+"""Layers of cells computed together. On Lucchi's masks 32 take the same time and a third more memory."""
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Pairs of numbers, the smaller first, and a value of each pair."""
