@@ -13,7 +13,7 @@ from mitoda.errors import InputError
 from mitoda.evaluation.metrics import divide
 from mitoda.evaluation.scoring import check_shapes, none_if_nan
 from mitoda.volumes import Volume
-from mitoda.volumes.opening import Source, as_volume
+from mitoda.volumes.opening import Source, as_volume, refuse_image
 
 THRESHOLDS = (0.5, 0.75)
 """Values of IoU from which an instance counts as found; the two that the field reports (Wei et al. 2020, MitoEM,
@@ -206,6 +206,8 @@ def score_instances(
     predicted, labelled = as_volume(prediction), as_volume(labels)
     ignored = None if ignore is None else as_volume(ignore)
     check_shapes(predicted, labelled, ignored)
+    for volume in (predicted, labelled):
+        refuse_image(volume)
     overlaps = Overlaps()
     order: Iterable[int] = range(predicted.shape[0])
     for section in progress(order, total=predicted.shape[0]) if progress else order:

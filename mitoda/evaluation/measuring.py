@@ -18,7 +18,7 @@ from mitoda.evaluation.instance_scores import check_numbered, read_instances
 from mitoda.evaluation.instance_table import Measures, Row, Scale
 from mitoda.evaluation.scoring import mean_of
 from mitoda.volumes import Volume, open_volume
-from mitoda.volumes.opening import Source, as_volume
+from mitoda.volumes.opening import Source, as_volume, refuse_image
 from mitoda.volumes.volume import check_same_shape
 from mitoda.volumes.voxel_size import check_voxel_size
 
@@ -69,6 +69,7 @@ def measure(
         check_same_shape(grey, volume)
     size = volume.voxel_size or (None if grey is None else grey.voxel_size)
     scale = Scale.of(size if voxel_size is None else check_voxel_size(voxel_size))
+    refuse_image(volume)
     boxes = find_boxes(volume)
     check_numbered(volume.name, boxes)
     rows: dict[int, Row] = {}

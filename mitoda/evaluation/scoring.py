@@ -20,7 +20,7 @@ from mitoda.errors import InputError
 from mitoda.evaluation.metrics import Confusion, Kind, Ranking, SectionScore, full_scale, rank_section
 from mitoda.volumes import Volume
 from mitoda.volumes.files import atomic_write
-from mitoda.volumes.opening import Source, as_volume
+from mitoda.volumes.opening import Source, as_volume, refuse_image
 
 METRICS = ("average_precision", "f1", "mcc", "iou")
 """The columns of a table, and the names of the attributes that hold them."""
@@ -195,6 +195,7 @@ def score(
     prediction, labels = as_volume(prediction), as_volume(labels)
     ignored = None if ignore is None else as_volume(ignore)
     check_shapes(prediction, labels, ignored)
+    refuse_image(labels)
     if not 1 <= workers <= 256:
         raise InputError(f"workers is {workers}; expected 1 to 256")
     if not 0 <= threshold <= 1:  # false for NaN

@@ -111,7 +111,8 @@ def _tissue_warnings(tissue: TissueMap, sections: int) -> Iterator[str]:
     findings = [tissue.findings(section) for section in range(sections)]
     constant = {k: one.constant for k, one in enumerate(findings) if one.constant is not None}
     for section in list(constant)[:SHOWN]:
-        yield f"section {section} is constant (all its pixels are {constant[section]:g})"
+        mask = "that of the nearest section" if tissue.is_lost(section) else "0"
+        yield f"section {section} is constant (all its pixels are {constant[section]:g}): its mask is {mask}"
     if len(constant) > SHOWN:
         yield f"{len(constant) - SHOWN} more sections are constant"
     outside = sum(one.share for one in findings) / sections

@@ -118,12 +118,17 @@ class MaskFinalizer:
 
     def cells(self, pending: np.ndarray) -> np.ndarray:
         """The provisional mask on the grid of the snapping: the middle pixel of each cell stands for it."""
-        rows, columns = self._steps
-        return self.provisional(pending[rows // 2 :: rows, columns // 2 :: columns])
+        return self.provisional(pending[self._middles(pending.shape)])
 
     def grid_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of `cells` of a section with so many rows and columns of pixels."""
         rows, columns = (
-            len(range(step // 2, size, step)) for size, step in zip(shape, self._steps, strict=True)
+            len(range(size)[part]) for size, part in zip(shape, self._middles(shape), strict=True)
         )
         return rows, columns
+
+    def _middles(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """The middle row and column of each cell; the last one where a section is narrower than half a cell."""
+        return tuple(
+            slice(min(step // 2, size - 1), None, step) for size, step in zip(shape, self._steps, strict=True)
+        )

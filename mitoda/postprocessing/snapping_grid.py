@@ -15,6 +15,9 @@ REACH_NM = 200.0
 BLUR_NM = 5.0
 """Standard deviation of the blur of the image before grey values are read, half a membrane."""
 
+FARTHEST = 100.0
+"""Standard deviations. A section of nearly one value has some farther out, whose sums do not fit in float16."""
+
 
 class Gathered(NamedTuple):
     """Grey values on the contours of a section at each of `LEVELS`, as arrays."""
@@ -102,7 +105,8 @@ class SnappingGrid:
         return rows, columns
 
     def _grey_at(self, grey: np.ndarray, rim: Rim) -> np.ndarray:
-        """Blurred grey values at some pixels, in standard deviations from the section's mean."""
+        """Blurred grey values at some pixels, in standard deviations from the section's mean, at most `FARTHEST`."""
         sample = grey[::2, ::2].astype(np.float32)  # enough for mean and contrast
         values = blur_at(grey, rim, (BLUR_NM / self.voxel_size[1], BLUR_NM / self.voxel_size[2]))
-        return np.asarray((values - sample.mean()) / max(float(sample.std()), 1e-6))
+        values = (values - sample.mean()) / max(float(sample.std()), 1e-6)
+        return np.asarray(values).clip(-FARTHEST, FARTHEST)

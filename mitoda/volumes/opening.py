@@ -1,5 +1,6 @@
 """Opening a file, a folder or an array as a `Volume`."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,13 @@ from mitoda.volumes.voxel_size import check_voxel_size
 from mitoda.volumes.wrappers import GreyVolume, LabelVolume
 
 Source = str | Path | np.ndarray
+
+MOST_VALUES = 20
+"""Different values in a section without background that may be labels: classes, or numbers of a crop."""
+LEAST_BACKGROUND = 0.01
+"""Share of a section that is background where there are more values."""
+MOST_PIXELS = 2**18
+"""Pixels of a section that are looked at."""
 
 
 def open_volume(
@@ -102,12 +110,37 @@ def open_labels(
     Raises
     ------
     FileError, InputError
-        As `open_volume`; also if the file is JPEG-compressed, which makes background pixels non-zero.
+        As `open_volume`; also if the file is JPEG-compressed, which makes background pixels non-zero, or an image.
     """
     volume, _ = _open_stored(source, axes, lossless=True)
+    refuse_image(volume)
     if voxel_size is not None:
         volume.voxel_size = check_voxel_size(voxel_size)
     return LabelVolume(volume, invert)
+
+
+def refuse_image(volume: Volume) -> None:
+    """Refuse an image in place of labels: its middle section has many values and next to no background.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> refuse_image(ArrayVolume(np.arange(1, 101).reshape(1, 10, 10)))
+    Traceback (most recent call last):
+    mitoda.errors.InputError: array looks like an image, not labels: section 0 has 100 values, and 0.0% of it is 0, ...
+    """
+    middle = volume.shape[0] // 2
+    section = volume.read(middle)
+    section = section[:: math.ceil(section.size / MOST_PIXELS)]
+    values, background = len(np.unique(section)), float((section == 0).mean())
+    if values > MOST_VALUES and background < LEAST_BACKGROUND:
+        raise InputError(
+            f"{volume.name} looks like an image, not labels: section {middle} has {values} values, and "
+            f"{background:.1%} of it is 0, the background; give a mask or instance numbers"
+        )
 
 
 def open_values(source: Source, *, axes: str | None = None, gaps: bool = False) -> Volume:

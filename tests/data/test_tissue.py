@@ -171,7 +171,7 @@ def test_a_dropped_filling_is_found_again(monkeypatch):
 
 
 def test_constant_sections_are_reported():
-    """A lost section is not padding: it keeps its values, and is named by its value."""
+    """A lost section is named by its value."""
     tissue = TissueMap(ArrayVolume(np.stack([TISSUE, np.full_like(TISSUE, 7)]), VOXEL))
     assert [tissue.findings(k).constant for k in (0, 1)] == [None, 7.0]
     assert tissue.filling(1) is None
@@ -210,3 +210,22 @@ def test_a_black_frame_costs_two_percent_of_lucchi_at_most(real_data):
         return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
     assert f1(padded) >= f1(images) - 0.02
+
+
+def test_a_lost_section_shows_the_nearest_one():
+    """The network sees the nearest section with an image, if one is near; beyond the last one is no tissue."""
+    lost = np.full_like(TISSUE, 7)
+    stack = ArrayVolume(np.stack([TISSUE, lost, lost, TISSUE[::-1], lost]), (50.0, *VOXEL[1:]))
+    filled = FilledVolume(stack)
+    assert [filled.tissue.substitute(k) for k in range(5)] == [0, 0, 3, 3, 3]
+    assert np.array_equal(filled.read(1), TISSUE)
+    assert np.array_equal(filled.read(4, slice(3, 9), slice(0, 5)), TISSUE[::-1][3:9, :5])
+    assert [filled.tissue.is_lost(k) for k in range(5)] == [False, True, True, False, False]
+    assert filled.tissue.outside(2) is None
+    assert filled.tissue.outside(4).all()
+    labels = FilledVolume(
+        ArrayVolume(np.arange(5)[:, None, None] + np.zeros(TISSUE.shape, int)), filled.tissue
+    )
+    assert [labels.read(k)[0, 0] for k in range(5)] == [0, 0, 3, 3, 3]
+    thick = FilledVolume(ArrayVolume(np.stack([TISSUE, lost, lost]), (60.0, *VOXEL[1:])))
+    assert np.array_equal(thick.read(2), lost)

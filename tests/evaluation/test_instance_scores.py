@@ -157,6 +157,9 @@ def test_what_is_no_instance_numbers_is_refused():
     for wrong in (labels * 0.5, -labels):
         with pytest.raises(InputError, match="whole numbers from 1"):
             score_instances(wrong, labels)
+    image = np.arange(1, 101).reshape(1, 10, 10)
+    with pytest.raises(InputError, match="looks like an image"):
+        score_instances(image % 2, image)
     with pytest.raises(InputError, match="shape"):
         score_instances(labels[..., 1:], labels)
     with pytest.raises(InputError, match=r"0\.4; expected 0\.5 to 1"):

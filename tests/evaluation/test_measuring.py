@@ -146,4 +146,6 @@ def test_masks_and_fractions_are_refused(tmp_path):
         measure(tmp_path / "mask.tif")
     with pytest.raises(InputError, match="whole numbers from 1"):
         measure(mask * 0.5)
+    with pytest.raises(InputError, match="looks like an image"):
+        measure(np.arange(1000).reshape(10, 10, 10))
     assert "holds a single number" in measure(mask, voxel_size=(5, 5, 5)).notes[0]

@@ -386,9 +386,20 @@ def test_odd_stacks_work_and_are_remarked_upon(tmp_path):
 
     noise = volume_of(10).array
     assert "paired with itself" in warned(noise[:1])
-    assert "constant (all its pixels are 9)" in warned(np.full((3, 20, 20), 9, np.uint8))
+    assert "constant (all its pixels are 9): its mask is 0" in warned(np.full((3, 20, 20), 9, np.uint8))
+    assert not read(tmp_path / "mask.tif").any()
     assert "pair are 60 nm apart here and were 20 nm" in warned(noise, (60.0, 5.0, 5.0))
     assert "apart" not in warned(noise)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (3, 40), (40, 1), (2, 2)])
+def test_sections_narrower_than_a_cell_can_be_snapped(tmp_path, shape):
+    """Cells of the snapping have 4 × 4 pixels of 5 nm; a section may have less."""
+    volume = ArrayVolume(
+        np.random.default_rng(0).integers(0, 255, (3, *shape), np.uint8), (5.0, 5.0, 5.0), "narrow"
+    )
+    run(volume, tmp_path, snap=True, min_size=2, threshold=0.01)
+    assert read(tmp_path / "mask.tif").shape == (3, *shape)
 
 
 @pytest.mark.parametrize("changes", [{}, {"snap": True, "min_size": 2}, {"boundary": 10.0}])
@@ -398,7 +409,7 @@ def test_padding_is_background_and_is_reported(tmp_path, changes):
     padded = np.pad(grey, ((0, 0), (8, 8), (8, 8)))
     padded[5] = 7
     inside = np.pad(np.ones(grey.shape, bool), ((0, 0), (8, 8), (8, 8)))
-    inside[5] = True  # a lost section is predicted from its neighbours
+    inside[5] = inside[4]  # a lost section is predicted like the nearest one
     volume = ArrayVolume(padded, SIZE, "padded")
     done = run(volume, tmp_path, probability=tmp_path / "p.tif", threshold=0.3, **changes)[-1]
     for name in ("mask.tif", "p.tif"):
@@ -409,8 +420,9 @@ def test_padding_is_background_and_is_reported(tmp_path, changes):
     masks = np.stack(list(predict_masks(volume, local(), settings)))
     assert np.array_equal(masks, read(tmp_path / "mask.tif") > 0)
     warnings = " ".join(done.warnings)
-    assert "section 5 is constant (all its pixels are 7)" in warnings
-    assert f"{(~inside).mean():.0%} of the stack is padding" in warnings
+    assert "section 5 is constant (all its pixels are 7): its mask is that of the nearest section" in warnings
+    share = np.delete(~inside, 5, axis=0).sum() / inside.size
+    assert f"{share:.0%} of the stack is padding" in warnings
 
 
 def test_inverted_contrast_is_noticed_on_phantoms_and_only_there(source_phantom, target_phantom):

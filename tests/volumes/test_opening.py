@@ -49,7 +49,7 @@ def test_every_real_type_is_read(dtype, tmp_path, stack):
         assert volume.dtype == expected[0]
         assert volume.read(4).dtype == expected[0]
         np.testing.assert_array_equal(volume.read(4), values[4].astype(float) + expected[1])
-        np.testing.assert_array_equal(open_labels(source).read(4), values[4] != 0)
+    np.testing.assert_array_equal(open_labels(values * (values > 9)).read(4), values[4] > 9)
 
 
 def test_a_float64_beyond_float32_is_refused(stack):
@@ -80,7 +80,7 @@ def test_arrays_are_not_copied(stack):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_infinity_are_refused_where_they_are_read(bad, tmp_path, stack):
     """The section that holds a value that is none is named; other sections and regions are read."""
-    values = stack.astype(np.float32)
+    values = stack.astype(np.float32) % 9
     values[5, 20, 10] = bad
     tifffile.imwrite(tmp_path / "stack.tif", values, photometric="minisblack")
     for volume in (open_volume(tmp_path / "stack.tif"), open_labels(values)):
@@ -97,7 +97,18 @@ def test_invert_turns_the_contrast_over(dtype, largest, stack):
     inverted = open_volume(values, invert=True).read(0)
     assert inverted.dtype == dtype
     np.testing.assert_array_equal(inverted, np.asarray(largest, dtype) - values[0])
-    np.testing.assert_array_equal(open_labels(values, invert=True).read(0), values[0] == 0)
+    labels = values // 64
+    np.testing.assert_array_equal(open_labels(labels, invert=True).read(0), labels[0] == 0)
+
+
+def test_an_image_is_no_mask():
+    """Many grey values and next to no 0; numbers of a crop, maps with background, and masks are labels."""
+    image = np.random.default_rng(0).integers(0, 256, (3, 40, 40), np.uint8)
+    for wrong in (image, image / 255 + 0.001, image[0]):
+        with pytest.raises(InputError, match=r"looks like an image, not labels: section \d has \d+ values"):
+            open_labels(wrong)
+    for right in (image * (image > 20), image % 20 + 1, np.full_like(image, 255), image > 9):
+        assert open_labels(right).shape == (3, 40, 40)
 
 
 def test_a_jpeg_is_no_mask(tmp_path):

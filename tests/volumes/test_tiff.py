@@ -291,7 +291,8 @@ def test_white_is_zero_is_turned_over_in_volumes_and_ignored_in_labels(tmp_path,
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="miniswhite")
     np.testing.assert_array_equal(open_volume(tmp_path / "stack.tif").read(1), 255 - stack[1])
     np.testing.assert_array_equal(open_volume(tmp_path / "stack.tif", invert=True).read(1), stack[1])
-    np.testing.assert_array_equal(open_labels(tmp_path / "stack.tif").read(1), stack[1] != 0)
+    tifffile.imwrite(tmp_path / "mask.tif", stack // 64, photometric="miniswhite")
+    np.testing.assert_array_equal(open_labels(tmp_path / "mask.tif").read(1), stack[1] >= 64)
 
 
 def test_real_stack_equals_tifffile(real_data):
