@@ -74,9 +74,20 @@ def sample_box(volume: Volume, seed: int = 0) -> Volume:
 
     A box of a large volume is read in bounded memory, and from few chunks. Of twenty random places the first is taken
     whose middle has more than one grey value in most of its rows.
+
+    Raises
+    ------
+    InputError
+        If the volume, or the middle of all places, is constant.
     """
     if math.prod(volume.shape[1:]) <= LARGE_SECTION and math.prod(volume.shape) <= LARGE_VOLUME:
-        return volume
+        middle = volume.shape[0] // 2
+        for section in sorted(range(volume.shape[0]), key=lambda one: abs(one - middle)):
+            if np.ptp(volume.read(section)) > 0:
+                return volume
+        raise InputError(
+            f"all sections of {volume.name} are constant; check the file, and give a stack of tissue"
+        )
     sides = [min(length, side) for length, side in zip(volume.shape, BOX, strict=True)]
     generator = np.random.default_rng(seed)
     for _ in range(20):

@@ -16,7 +16,7 @@ from mitoda.training import domains as adaptation
 from mitoda.training.domains import choose_source, choose_start, open_domain, prepare, split_spec
 from mitoda.training.run_folder import RunFolder
 from mitoda.training.settings import Plan, TrainingSettings, load_plan
-from mitoda.volumes import write_sections
+from mitoda.volumes import ArrayVolume, write_sections
 from mitoda.volumes.wrappers import sample_box
 from tests.fakes import ComputedVolume, compact_weights
 
@@ -335,3 +335,12 @@ def test_a_large_target_without_tissue_in_the_middle_of_its_boxes_is_refused():
     volume.read = lambda section, rows, columns: np.zeros((8, 8), np.uint8)
     with pytest.raises(InputError, match="constant in the middle of twenty boxes"):
         sample_box(volume)
+
+
+def test_a_constant_stack_is_refused():
+    """Nothing can be learnt from it; one section with an image is enough to go on."""
+    sections = np.full((5, 8, 8), 7, np.uint8)
+    with pytest.raises(InputError, match="all sections of array are constant"):
+        sample_box(ArrayVolume(sections))
+    sections[4, 2, 2] = 8
+    assert sample_box(ArrayVolume(sections)).shape == (5, 8, 8)
