@@ -172,6 +172,12 @@ class TissueMap:
         bits = np.frombuffer(zlib.decompress(packed), np.uint8)
         return np.unpackbits(bits, count=rows * columns).view(bool).reshape(rows, columns)
 
+    @property
+    def reach(self) -> int:
+        """How many sections away one may be that takes the place of a constant one: at least one."""
+        size = self.volume.voxel_size
+        return 1 if size is None else max(1, int(NEAR_NM / size[0]))
+
     def substitute(self, section: int) -> int:
         """Return the nearest section that is not constant, within `NEAR_NM`; the section itself if there is none."""
         return min(self._near(section), key=lambda other: abs(other - section), default=section)
@@ -185,9 +191,7 @@ class TissueMap:
         """Sections within `NEAR_NM` that are not constant; of a section that is not constant itself only that one."""
         if self.findings(section).constant is None:
             return [section]
-        size = self.volume.voxel_size
-        reach = 1 if size is None else max(1, int(NEAR_NM / size[0]))
-        near = range(max(0, section - reach), min(section + reach + 1, self.volume.shape[0]))
+        near = range(max(0, section - self.reach), min(section + self.reach + 1, self.volume.shape[0]))
         return [other for other in near if self.findings(other).constant is None]
 
     def clear(self, section: int, values: np.ndarray) -> np.ndarray:

@@ -209,7 +209,7 @@ class BlockWork:
         All are 0 where the input is constant. The image is only read where boundaries are moved.
         """
         filled = self._filled(block)
-        if self._is_constant(filled.volume, block.core[0]):
+        if self._is_constant(filled, block.core[0]):
             for _ in range(block.shape[0]):
                 yield (np.zeros(block.shape[1:], np.uint8),) * 3
             return
@@ -225,13 +225,14 @@ class BlockWork:
         """What a block is predicted from."""
         return FilledVolume(BoxVolume(self._volume, (EVERYTHING, *block.window), self.record.voxel_size))
 
-    def _is_constant(self, window: Volume, sections: slice) -> bool:
+    def _is_constant(self, window: FilledVolume, sections: slice) -> bool:
         """Whether every section that a block depends on has one value; reading ends at the first that has several."""
         reach = reach_of(self.model, self.record.resolved, self.record.voxel_size, self.record.shape[0])
+        reach = max(reach, window.tissue.reach)
         around = range(max(0, sections.start - reach), min(sections.stop + reach, self.record.shape[0]))
         middle = (sections.start + sections.stop) // 2
         near = sorted(around, key=lambda section: abs(section - middle))
-        return all(np.ptp(window.read(section)) == 0 for section in near)
+        return all(np.ptp(window.volume.read(section)) == 0 for section in near)
 
     def finish(self, index: int) -> Outcome:
         """Write the final mask, and labels, of a block from what is pending of it and the joined components."""

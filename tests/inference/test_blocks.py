@@ -168,6 +168,18 @@ def test_windows_of_large_sections_are_predicted_as_stacks_of_their_own(tmp_path
         assert np.array_equal(written[:, rows, columns] > 0, expected[:, *inner])
 
 
+@pytest.mark.parametrize("lost", [range(9, 17), range(5, 16), range(6), range(14, 19)])
+def test_lost_sections_are_the_same_in_blocks(tmp_path, lost):
+    """Blocks look as far for the section that takes the place of a lost one as the whole stack does."""
+    stack = volume_of(19).array.copy()
+    stack[lost] = 7
+    volume = ArrayVolume(stack, volume_of().voxel_size, "lost")
+    expected = whole(volume, tmp_path)
+    run(volume, tmp_path)
+    assert np.array_equal(read(tmp_path / "mask.zarr"), expected)
+    assert expected[lost].any() == (lost.start > 0 and lost.stop < 19)
+
+
 def test_constant_blocks_are_skipped(tmp_path, monkeypatch):
     """Their mask is 0, and the network does not see them."""
     stack = volume_of(40).array.copy()
