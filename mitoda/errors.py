@@ -14,7 +14,7 @@ class FileError(MitodaError, OSError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the system or a device had no more memory to give; torch's errors are told without importing torch.
+    """Whether the system or a device had no more memory to give; torch's errors are recognised without importing torch.
 
     Examples
     --------

@@ -62,7 +62,7 @@ class Supply:
     """Where each verified file lies."""
     sources: dict[str, SourceFile] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
-    """Files found nowhere, with the places tried."""
+    """Files that were not found, with the places tried."""
 
     def gather(self, paths: tuple[str, ...]) -> Generator[FetchEvent, None, dict[str, Path]]:
         """Bring files here; return those that exist. The others are in `absent`."""

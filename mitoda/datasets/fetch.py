@@ -31,7 +31,7 @@ LOCK = ".lock"
 
 
 class _ImagesAbsentError(FileError):
-    """The images of one split are nowhere; the other splits can still be useful."""
+    """The images of one split cannot be found; the other splits can still be useful."""
 
 
 def fetch_dataset(

@@ -25,7 +25,7 @@ from mitoda.postprocessing.spool import Spool
 MIN_NECK = 0.6
 """Two bodies are one mitochondrion if the neck between them is at least this wide, relative to the thinner of them."""
 SHALLOW_NM = 30.0
-"""A peak that stands out by less than this is no mitochondrion of its own: surfaces are rough, and ends taper."""
+"""A peak that rises above its neck by less is not a separate mitochondrion: surfaces are rough, and ends taper."""
 SLAB = 8
 """Layers of cells computed together. On Lucchi's masks 32 take the same time and a third more memory."""
 

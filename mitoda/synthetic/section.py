@@ -11,7 +11,7 @@ from mitoda.synthetic.render import Microscope
 from mitoda.synthetic.tissue import Piece, lay_out_piece
 
 FAR = np.float32(-1e4)
-"""Depth of what is nowhere near, in nanometres."""
+"""Depth where no structure is near, in nanometres."""
 ROUNDING = 12.0
 """Standard deviation, in nanometres, of the blur that rounds the corners of mitochondria."""
 

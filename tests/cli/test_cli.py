@@ -397,7 +397,7 @@ def test_a_stack_of_ones_own_begins_from_the_bundled_weights(mitoda, folder, tmp
 
 
 def test_a_stack_is_adapted_to_without_any_source(mitoda, folder, tmp_path):
-    """From the bundled weights, with no data set fetched; what the weights were and what they became is said."""
+    """From the bundled weights, without a fetched data set; the checks before and after the run are printed."""
     run = tmp_path / "run"
     alone = [
         "adapt",

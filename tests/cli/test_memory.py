@@ -16,7 +16,7 @@ def test_glibc_keeps_freed_memory():
 
 
 def test_other_systems_and_c_libraries_are_left_alone(monkeypatch):
-    """Not Linux, no such library, or one without `mallopt`: nothing is done, and that is said."""
+    """Not Linux, no such library, or one without `mallopt`: the function changes nothing and returns False."""
 
     def missing(name):
         raise OSError(name)

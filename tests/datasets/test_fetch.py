@@ -142,7 +142,7 @@ def test_half_a_file_from_a_mirror_goes_when_it_cannot_be_converted(
 
 
 def test_missing_images_do_not_spoil_the_other_split(tmp_path: Path, served: Path, serve: Serve) -> None:
-    """Images that are nowhere are an error, after the other split has been made ready."""
+    """Missing images are an error, after the other split has been made ready."""
     (served / "training.tif").rename(served / "gone")
     server = serve(served)
     entry = small_lucchi_without_size(server.url)

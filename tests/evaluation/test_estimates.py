@@ -94,7 +94,7 @@ def test_intervals_contain_the_truth_95_times_in_100(totals, shares, drawn, boxe
     ],
 )
 def test_there_is_no_headline_until_both_halves_are_answered(given, counts, message):
-    """What is lacking is said; the answered half is there."""
+    """`lacking` names the missing answers; the judged objects are counted."""
     found = summarise_answers(make_answers([("small", 100, given)], 50, counts))
     assert (found.precision, found.recall, found.f1) == (None, None, None)
     assert found.lacking == message

@@ -156,7 +156,7 @@ def test_an_error_in_the_middle_loses_nothing(tmp_path):
 
 @pytest.mark.parametrize("snap", [False, True])
 def test_where_no_membrane_stands_out_that_is_said(snap, tmp_path):
-    """Not silently: the person asked for boundaries on membranes, by the weights at least."""
+    """A warning says so, because the weights or the person chose snapping."""
     done = run(volume_of(), tmp_path, snap=snap)[-1]
     assert isinstance(done, Segmented)
     assert any("no dark membrane stands out" in warning for warning in done.warnings) == snap

@@ -178,7 +178,7 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_out_of_memory_is_answered_by_smaller_batches_then_smaller_tiles_and_announced(error):
-    """Batches 4, 2, 1, then half a tile and another half; the same sections come out, and each change is said."""
+    """Batches 4, 2, 1, then half a tile and another half; the same sections come out, and each change is announced."""
     volume = random_volume(6, 128, 128)
     said = []
     settings = PredictionSettings(batch_size=4, overlap=16)
@@ -401,7 +401,7 @@ def test_items_come_behind_by_a_count_and_all_of_them(count):
 
 
 def test_reading_ahead_keeps_order_and_stays_a_few_ahead():
-    """All items in order; never more than the depth, one in hand and one on its way beyond what was taken."""
+    """All items in order; never more than the depth, one in hand and one on its way."""
     made = []
 
     def items():

@@ -74,7 +74,7 @@ def test_rectified_pixels_of_a_hand_made_case():
 
 
 def test_a_class_mostly_without_deviation_keeps_those_pixels():
-    """As without dropout, or of a sure network; a class that is nowhere changes nothing."""
+    """As without dropout, or of a sure network; an absent class changes nothing."""
     deviation = np.zeros(100)
     deviation[:2] = 0.1
     labels = rectified_labels(np.full(100, 0.7), deviation, 95.0)
