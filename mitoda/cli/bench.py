@@ -219,14 +219,11 @@ def _refuse_of_another_task(context: typer.Context, task: str | None, is_lodo: b
 
 def _check_files(csv: Path | None, figure: Path | None, inputs: list[Path]) -> None:
     """Refuse files to write that have another format's name, or would replace an input."""
-    from mitoda.errors import InputError
     from mitoda.volumes.files import check_output
 
-    for path, option, suffix in ((csv, "--csv", ".csv"), (figure, "--figure", ".png")):
-        if path is not None and path.suffix.lower() != suffix:
-            raise InputError(f"{option} must end in {suffix}; got '{path}'")
+    for path, suffix in ((csv, ".csv"), (figure, ".png")):
         if path is not None:
-            check_output(path, inputs, overwrite=True)
+            check_output(path, inputs, overwrite=True, suffix=suffix)
 
 
 def _compare_methods(

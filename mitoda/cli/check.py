@@ -62,7 +62,7 @@ def check(
     from mitoda.evaluation.answers import read_answers
     from mitoda.evaluation.estimates import summarise_answers
     from mitoda.plotting.html import check_page_path
-    from mitoda.volumes.files import check_output
+    from mitoda.postprocessing.instances import check_labels_path
 
     given = given_options(context).keys()
     if answers is None:
@@ -76,11 +76,12 @@ def check(
         raise typer.BadParameter(
             "give --answers alone, or with INPUT and --paint, without a mask or a sample"
         )
+    if paint is not None:
+        check_labels_path(paint, [Path(str(volume)), answers], overwrite)
     found = read_answers(answers)
     result = summarise_answers(found)
     _print_json(result) if as_json else _print_tables(result)
     if volume is not None and paint is not None:
-        check_output(paint, [Path(volume), answers], overwrite)
         _write_places(found, open_input(volume, voxel_size, axes, False, dest), volume, paint)
     if result.lacking:
         raise InputError(

@@ -44,9 +44,9 @@ def measure(
     from mitoda.volumes.files import check_output
 
     inputs = [Path(labels), *([image] if image else [])]
-    for path in (output, histograms):
+    for path, suffix in ((output, ".csv"), (histograms, ".png")):
         if path is not None:
-            check_output(path, inputs, overwrite)
+            check_output(path, inputs, overwrite, suffix)
     found = run(
         open_values(labels, axes=axes),
         image=None if image is None else open_volume(image, axes=axes),

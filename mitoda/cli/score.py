@@ -53,7 +53,7 @@ def score(
         raise FileError(f"{labels} was fetched without labels, so nothing can be scored against it")
     ignored = ignore if ignore or split is None else split.ignore
     if csv is not None:
-        check_output(csv, [Path(prediction), label_path, *([ignored] if ignored else [])], overwrite=True)
+        check_output(csv, [Path(prediction), label_path, *([ignored] if ignored else [])], True, ".csv")
     if instances:
         if csv is not None:
             raise typer.BadParameter("instances have no scores per section; leave it out", param_hint="--csv")

@@ -58,14 +58,15 @@ def suggest(
     from mitoda.models.model import load_model
     from mitoda.models.weights import find_weights
     from mitoda.plotting import grid_figure, write_png
+    from mitoda.postprocessing.instances import check_labels_path
     from mitoda.volumes import write_sections
     from mitoda.volumes.files import check_output
     from mitoda.volumes.volume import origin_of
 
     picture = output.with_suffix(".png")
     inputs = [Path(volume), find_weights(weights), *([Path(labels)] if labels else [])]
-    for path in (output, picture):
-        check_output(path, inputs, overwrite)
+    check_labels_path(output, inputs, overwrite)
+    check_output(picture, inputs, overwrite)
     stack = open_input(volume, voxel_size, None, False, dest)
     painted = None if labels is None else open_painted(labels, stack, section=label_section)
     model = load_model(weights, device)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mitoda.errors import InputError
 from mitoda.plotting.overlays import as_png
 from mitoda.volumes.files import atomic_write, check_output
 
@@ -93,9 +92,7 @@ def check_page_path(path: Path, inputs: Iterable[Path], overwrite: bool) -> None
     InputError, FileError
         If its name does not end in .html, or as `check_output` raises it.
     """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path} must end in .html; it is a page to open in a browser")
-    check_output(path, inputs, overwrite)
+    check_output(path, inputs, overwrite, suffix=".html")
 
 
 def write_page(path: Path, name: str, title: str, data: object, **parts: str) -> None:

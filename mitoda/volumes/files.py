@@ -158,15 +158,31 @@ def available_memory() -> float:
     return 1024.0 * found[0] if found else math.inf
 
 
-def check_output(path: Path, inputs: Iterable[Path], overwrite: bool = False) -> None:
+def check_output(
+    path: Path, inputs: Iterable[Path], overwrite: bool = False, suffix: str | None = None
+) -> None:
     """Refuse a file that cannot be written, or that would replace an input.
+
+    Parameters
+    ----------
+    path : Path
+    inputs : iterable of Path
+        Everything that is read.
+    overwrite : bool
+        Accept a file that exists.
+    suffix : str, optional
+        What the name must end in, for example ".csv".
 
     Raises
     ------
+    InputError
+        If the name ends in something else than `suffix`.
     FileError
         If `path` is an input or in an input folder, a folder, a device, in a missing folder, or exists without
         `overwrite`.
     """
+    if suffix is not None and path.suffix.lower() != suffix:
+        raise InputError(f"{path} must end in {suffix}")
     if not path.parent.is_dir():
         raise FileError(f"the folder {path.parent} does not exist; create it first: mkdir -p {path.parent}")
     is_ours = OUTPUTS.get(path.suffix.lower()) == "Zarr" and is_zarr(path)

@@ -325,9 +325,9 @@ def test_the_command_prints_table_and_protocol_and_writes_files(drawn, tmp_path,
     [
         (["vnc3-luchi"], "there is no task 'vnc3-luchi'; choose one of vnc3-lucchi-s1"),
         (["phantom", "--seeds", "0"], "seeds is a number of seeds, at least 1"),
-        (["phantom", "--figure", "bars.svg"], "--figure must end in .png"),
-        (["phantom", "--csv", "labels.tif"], "--csv must end in .csv"),
-        (["phantom", "--csv", ""], "--csv must end in .csv"),
+        (["phantom", "--figure", "bars.svg"], "bars.svg must end in .png"),
+        (["phantom", "--csv", "labels.tif"], "labels.tif must end in .csv"),
+        (["phantom", "--csv", ""], "must end in .csv"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments, said, tmp_path, mitoda):
