@@ -6,6 +6,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from mitoda.errors import FileError, InputError
 from mitoda.volumes import open_labels, open_volume
@@ -49,7 +50,7 @@ def test_every_real_type_is_read(dtype, tmp_path, stack):
         assert volume.dtype == expected[0]
         assert volume.read(4).dtype == expected[0]
         np.testing.assert_array_equal(volume.read(4), values[4].astype(float) + expected[1])
-    np.testing.assert_array_equal(open_labels(values * (values > 9)).read(4), values[4] > 9)
+    np.testing.assert_array_equal(open_labels((values > 9).astype(dtype)).read(4), values[4] > 9)
 
 
 def test_a_float64_beyond_float32_is_refused(stack):
@@ -102,12 +103,17 @@ def test_invert_turns_the_contrast_over(dtype, largest, stack):
 
 
 def test_an_image_is_no_mask():
-    """Many grey values and next to no 0; numbers of a crop, maps with background, and masks are labels."""
+    """Nor is a probability map. Numbers of mitochondria of which some touch, classes, and masks are labels."""
     image = np.random.default_rng(0).integers(0, 256, (3, 40, 40), np.uint8)
-    for wrong in (image, image / 255 + 0.001, image[0]):
-        with pytest.raises(InputError, match=r"looks like an image, not labels: section \d has \d+ values"):
+    smooth = ndimage.gaussian_filter(image, (0, 2, 2)).astype(int)
+    for wrong in (image, image / 255 + 0.001, image[0], (smooth - 127).clip(0) * 6):
+        with pytest.raises(InputError, match=r"not labels: section \d has \d+ values"):
             open_labels(wrong)
-    for right in (image * (image > 20), image % 20 + 1, np.full_like(image, 255), image > 9):
+    numbers = np.zeros((3, 40, 40), int)
+    numbers[:, ::4] = np.arange(3 * 10 * 40).reshape(3, 10, 40) // 5
+    numbers[:, :, ::5] = 0
+    numbers[:, 4, :20] = np.arange(1, 21)
+    for right in (numbers, image % 20 + 1, np.full_like(image, 255), image > 9):
         assert open_labels(right).shape == (3, 40, 40)
 
 
