@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import command, counting, print_table, say, stdout
+from mitoda.cli.display import command, counted, counting, print_table, say, stdout
 from mitoda.cli.options import AxesOption, DestOption, VoxelSizeOption, given_options
 from mitoda.cli.show import open_input
 
@@ -140,7 +140,7 @@ def _print_tables(result: "SpotCheck") -> None:
     print_table(table)
     unsure = sum(group.unsure for group in result.classes)
     if unsure:
-        stdout.print(f"{unsure} objects are unsure: left out, as if they had not been drawn")
+        stdout.print(f"{counted(unsure, 'object')} unsure: left out, as if not drawn")
     stdout.print(
         f"boxes: {result.searched} of {result.boxes} searched, {result.missed} mitochondria missed in them"
     )

@@ -96,6 +96,17 @@ def counting(description: str, quiet: bool = False) -> Callable[..., Iterable[An
     return partial(track, description=description, console=stderr, transient=True, disable=hidden)
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """Write how many of something there are; by default the plural has an s.
+
+    Examples
+    --------
+    >>> counted(1, "section"), counted(3, "section"), counted(0, "mitochondrion", "mitochondria")
+    ('1 section', '3 sections', '0 mitochondria')
+    """
+    return f"{count} {one if count == 1 else several or one + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Write a duration for a person.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mitoda.cli.display import counting, say
+from mitoda.cli.display import counted, counting, say
 from mitoda.cli.options import AxesOption, OmeZarrOption, OverwriteOption, VoxelSizeOption
 
 NoSplitOption = Annotated[
@@ -63,4 +63,5 @@ def instances(
 def instances_summary(output: Path, count: int, components: int) -> str:
     """What was found, in one line."""
     form = "" if count < 1 << 16 else ", as 32-bit BigTIFF, because 16 bits hold 65,535"
-    return f"wrote {output}: {count} mitochondria in {components} connected components{form}"
+    found = counted(count, "mitochondrion", "mitochondria")
+    return f"wrote {output}: {found} in {counted(components, 'connected component')}{form}"

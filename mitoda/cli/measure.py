@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import counting, print_table, say, stdout, warn
+from mitoda.cli.display import counted, counting, print_table, say, stdout, warn
 from mitoda.cli.options import AxesOption, OverwriteOption, VoxelSizeOption
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def print_summary(found: "Measures") -> None:
     from rich.table import Table
 
     summary = found.to_dict()
-    table = Table("", title=f"mean over {len(found.averaged)} mitochondria")
+    title = f"mean over {counted(len(found.averaged), 'mitochondrion', 'mitochondria')}"
+    table = Table("", title=title)
     for name in ("mean", "sd", "median"):
         table.add_column(name, justify="right")
     for name, values in found.statistics().items():
@@ -83,7 +84,8 @@ def print_summary(found: "Measures") -> None:
     where = (
         "counted in the means" if found.include_cut else "left out of the means (--include-cut counts them)"
     )
-    stdout.print(f"{len(found.rows)} mitochondria, {cut} of them cut by the border and {where}", markup=False)
+    count = counted(len(found.rows), "mitochondrion", "mitochondria")
+    stdout.print(f"{count}, {cut} of them cut by the border and {where}", markup=False)
     for name, value in summary.items():
         if name.endswith("_fraction") or name.startswith("count_per"):
             text = f"{value:.2%}" if name.endswith("_fraction") else f"{value:.4g}, border-corrected"

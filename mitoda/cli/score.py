@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mitoda.cli.display import counting, print_table, say, stdout, warn
+from mitoda.cli.display import counted, counting, print_table, say, stdout, warn
 from mitoda.cli.options import DestOption
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def print_scores(result: "VolumeScore") -> None:
     for name in ("AP", "F1", "MCC", "IoU"):
         table.add_column(name, justify="right")
     scored = len(result.sections) - result.empty_sections
-    for title, row in ((f"mean over {scored} sections", result.mean), ("all pixels pooled", result.pooled)):
+    for title, row in (
+        (f"mean over {counted(scored, 'section')}", result.mean),
+        ("all pixels pooled", result.pooled),
+    ):
         values = (row.average_precision, row.f1, row.mcc, row.iou)
         table.add_row(title, *("–" if value != value else f"{value:.4f}" for value in values))
     print_table(table)
@@ -132,7 +135,7 @@ def print_scores(result: "VolumeScore") -> None:
     )
     if result.empty_sections:
         stdout.print(
-            f"{result.empty_sections} sections have no labelled foreground: left out of the mean, counted in the "
+            f"{counted(result.empty_sections, 'section')} without labelled foreground: left out of the mean, in the "
             f"pooled row; {result.false_share_in_empty:.2%} of their pixels are predicted as foreground",
             markup=False,
         )

@@ -18,7 +18,7 @@ from mitoda.cli.blocks import (
     show_plan,
     start,
 )
-from mitoda.cli.display import Ticker, duration, say, stderr, warn
+from mitoda.cli.display import Ticker, counted, duration, say, stderr, warn
 from mitoda.cli.instances import instances_summary
 from mitoda.cli.options import (
     COMPUTING,
@@ -256,8 +256,9 @@ def _segment(
     done = events[-1]
     if not isinstance(done, Segmented):
         return "complete already"
-    warnings = f", {len(done.warnings)} warnings" if done.warnings else ""
-    return f"{done.foreground:.2%} foreground, {done.sections} sections, {duration(done.seconds)}{warnings}"
+    sections = counted(done.sections, "section")
+    warnings = f", {counted(len(done.warnings), 'warning')}" if done.warnings else ""
+    return f"{done.foreground:.2%} foreground, {sections}, {duration(done.seconds)}{warnings}"
 
 
 def draw_segmentation(
@@ -328,6 +329,6 @@ def _defaults(resolved: "Resolved", settings: SegmentSettings) -> str:
 def _summary(done: "Segmented", settings: SegmentSettings, device: str) -> str:
     rate = done.sections / max(done.seconds, 1e-9)
     return (
-        f"{settings.output}: {done.foreground:.2%} foreground, {done.sections} sections on {device} in "
+        f"{settings.output}: {done.foreground:.2%} foreground, {counted(done.sections, 'section')} on {device} in "
         f"{duration(done.seconds)} ({rate:.1f} sections/s)"
     )
