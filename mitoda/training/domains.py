@@ -261,16 +261,20 @@ def _open_others(plan: Plan, source: Domain | None, target: Domain) -> list[Doma
         raise InputError(
             f"more_sources needs a method that learns from a source; the run by '{plan.training.method}' has none"
         )
-    return [open_domain(spec, labelled=True, dest=plan.dest) for spec in plan.more_sources]
+    opened = {
+        spec: open_domain(spec, labelled=True, dest=plan.dest) for spec in dict.fromkeys(plan.more_sources)
+    }
+    return [opened[spec] for spec in plan.more_sources]
 
 
 def _source_pairs(
     plan: Plan, source: Domain, others: list[Domain], target: Domain, geometry: Geometry
 ) -> LabelledPairs:
-    """Pairs of the sources; the oracle takes the target's stride."""
+    """Pairs of the sources; the oracle takes the target's stride. A source given twice is in memory once."""
     stride = plan.target_stride if source is target else plan.source_stride
-    first, *more = (_pairs_of(one, geometry, stride if one is source else None) for one in (source, *others))
-    return replace(first, others=tuple(more))
+    first = _pairs_of(source, geometry, stride)
+    pairs = {id(one): _pairs_of(one, geometry, None) for one in others}
+    return replace(first, others=tuple(pairs[id(one)] for one in others))
 
 
 def _pairs_of(source: Domain, geometry: Geometry, stride: int | None) -> LabelledPairs:
