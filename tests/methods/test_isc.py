@@ -60,7 +60,9 @@ def test_one_batch_of_two_maps_is_the_mean_of_the_two_losses():
     assert torch.allclose(method.adversarial_losses(output)["adversarial_segmentation"], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("task", ["vnc3 to lucchi:testing", "vnc3 to lucchi:training"])
+@pytest.mark.parametrize(
+    "task", ["vnc3 to lucchi:testing", pytest.param("vnc3 to lucchi:training", marks=pytest.mark.slow)]
+)
 def test_the_start_of_isc_on_codetection_is_that_of_the_published_logs(real_data, task):
     """On real patches, in the mean of three seeds, the first losses are the logs': each within 5 %.
 
