@@ -4,6 +4,7 @@ Every worker gets the work (weights, settings, where the stack is) once, as a pl
 block that a dying worker takes with it is computed again; of a million blocks only `FUTURES` are futures at a time.
 """
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -51,9 +52,14 @@ def cluster_runner(work: BlockWork, workers: int | None, scheduler: str | None) 
         ) from None
     with ExitStack() as stack:
         if scheduler is None:
-            # Without a limit of memory: a worker that came near it would be paused, then killed.
+            # Without a limit of memory: a worker that came near it would be paused, then killed. Dask's warnings, of
+            # workers that are started again or end slowly, need no action.
             local = LocalCluster(
-                n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=logging.ERROR,
             )
             scheduler = stack.enter_context(local).scheduler_address
         try:
