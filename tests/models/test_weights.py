@@ -62,7 +62,7 @@ def test_weights_and_metadata_survive_the_disk(tmp_path):
 
 
 def test_half_precision_weights_are_read_in_float32(tmp_path):
-    """The pretrained weights are stored in bfloat16, and read exactly."""
+    """Weights of two bytes a value are read exactly."""
     torch.manual_seed(0)
     network = build_network("compact")
     save_weights(tmp_path / "w.safetensors", network, INFO, torch.bfloat16)
@@ -233,9 +233,9 @@ def noted_f1(info: WeightsInfo) -> float:
 
 @pytest.mark.parametrize("name", list(list_weights()))
 def test_pretrained_weights_state_their_origin(name):
-    """Small files, with method, source, licence, physical sizes and measured scores inside."""
+    """Half precision, with method, source, licence, physical sizes and measured scores inside."""
     path = find_weights(name)
-    assert path.stat().st_size < 12_000_000
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
     info = read_info(path)
     assert info.method
     assert info.source
