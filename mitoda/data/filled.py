@@ -188,7 +188,7 @@ class TissueMap:
         return bool(near) and min(near) < section < max(near)
 
     def _near(self, section: int) -> list[int]:
-        """Sections within `NEAR_NM` that are not constant; of a section that is not constant itself only that one."""
+        """Sections within `NEAR_NM` that are not constant; only the section itself if it is not."""
         if self.findings(section).constant is None:
             return [section]
         near = range(max(0, section - self.reach), min(section + self.reach + 1, self.volume.shape[0]))

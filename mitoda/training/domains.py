@@ -262,9 +262,9 @@ def _open_others(plan: Plan, source: Domain | None, target: Domain) -> list[Doma
             f"more_sources needs a method that learns from a source; the run by '{plan.training.method}' has none"
         )
     opened = {
-        spec: open_domain(spec, labelled=True, dest=plan.dest) for spec in dict.fromkeys(plan.more_sources)
+        one: open_domain(one, labelled=True, dest=plan.dest) for one in dict.fromkeys(plan.more_sources)
     }
-    return [opened[spec] for spec in plan.more_sources]
+    return [opened[one] for one in plan.more_sources]
 
 
 def _source_pairs(
