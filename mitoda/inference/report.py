@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mitoda
 from mitoda.inference.events import Event, Notice, Segmented
+from mitoda.inference.segment import NO_MEMBRANES
 from mitoda.inference.settings import Resolved, SegmentSettings
 from mitoda.inference.voxel_size import VoxelSizeFound
 from mitoda.models.model import Model
@@ -47,6 +48,8 @@ def write_segmentation_report(
             warnings.append(event.text)
         elif isinstance(event, Segmented):
             warnings += event.warnings
+            if NO_MEMBRANES in event.warnings:
+                facts["boundaries"] = "of the network"
             facts["time"] = f"{event.seconds:.0f} s on {model.device}"
     size = " × ".join(f"{length:g}" for length in stack.voxel_size or ())
     shape = " × ".join(map(str, stack.shape))

@@ -73,6 +73,19 @@ def test_the_page_shows_the_mask_that_was_written(mitoda, folder):
     assert all(html.unescape(warning) in done.err for warning in warnings)
 
 
+@pytest.mark.parametrize(("none_found", "where"), [(False, "on membranes"), (True, "of the network")])
+def test_the_page_says_where_boundaries_are(mitoda, folder, monkeypatch, none_found, where):
+    """On membranes only if some stand out."""
+    monkeypatch.setattr("mitoda.postprocessing.mask.MaskFinalizer.found_no_membranes", none_found)
+    page = folder / "page.html"
+    done = mitoda(
+        "segment", folder / "a.tif", "-o", folder / "m.tif", "--report", page, "--threshold", 0.1, "--min-size", 0,
+        "--snap", "--weights", folder / "random.safetensors",
+    )  # fmt: skip
+    assert ("no dark membrane stands out" in done.err) == none_found
+    assert f"<th>boundaries</th><td>{where}</td>" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
