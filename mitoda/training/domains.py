@@ -191,7 +191,7 @@ def prepare(plan: Plan) -> Prepared:
         pixel=geometry.pixel,
         spacing=spacing,
         method=plan.training.method,
-        source=" + ".join(one.name for one in (source, *others) if one is not None),
+        source=" + ".join(dict.fromkeys(one.name for one in (source, *others) if one is not None)),
         target=target.name if cls.needs_target or painted is not None else "",
         start=choose_start(plan) or "",
         licence="; ".join(sorted(licences)),

@@ -137,8 +137,9 @@ def test_several_sources_are_drawn_from_each_at_its_own_scale(files):
     assert other.labels is not None
     assert prepared.info.source == f"{plan.source} + {more}"
     assert [name for name, _ in prepared.domains()] == ["source", "source 2", "target"]
-    twice = prepare(replace(plan, more_sources=(more, more))).source.others
-    assert twice[0].volume is twice[1].volume  # in memory once
+    twice = prepare(replace(plan, more_sources=(more, more)))
+    assert twice.source.others[0].volume is twice.source.others[1].volume  # in memory once
+    assert twice.info.source == prepared.info.source
     oracle = replace(plan.training, method="oracle", assignments={})
     with pytest.raises(
         InputError, match="more_sources needs a method that learns from a source; the run by 'oracle'"
