@@ -1,5 +1,6 @@
 """Arrays of any axis order that are read region by region: HDF5, Zarr, MRC, NIfTI and NRRD."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,9 @@ from mitoda.volumes.volume import EVERYTHING, VoxelSize, check_section, span
 from mitoda.volumes.voxel_size import complete, plausible
 
 SLAB_LIMIT = 1 << 30
-"""Bytes of decoded chunks that a volume keeps."""
+"""Most bytes of decoded chunks that a volume keeps."""
+SECTIONS_KEPT = 64
+"""Sections around the current one whose chunks are kept: a pair's other section, those read ahead, those finished."""
 WHOLE_SLAB = 1 << 28
 """Bytes of the chunks of whole sections up to which they are decoded, and kept, for a part of a section too."""
 
@@ -146,11 +149,19 @@ class ChunkedVolume:
                 sections = slice(start, min(start + self._depth, self.shape[0]))
                 loaded = self._load(section, sections, slice(first, last), slice(left, right))
                 kept = self._slabs[key] = np.ascontiguousarray(loaded, self.dtype)
-                while len(self._slabs) > 1 and sum(one.nbytes for one in self._slabs.values()) > SLAB_LIMIT:
-                    self._slabs.popitem(last=False)
+                self._drop_slabs()
             self._slabs.move_to_end(key)
             part: np.ndarray = kept[section % self._depth]
             return part
+
+    def _drop_slabs(self) -> None:
+        """Forget the slabs that were used the longest time ago."""
+        regions = len({key[1:] for key in self._slabs})
+        most = regions * (1 + math.ceil(SECTIONS_KEPT / self._depth))
+        while len(self._slabs) > 1 and (
+            len(self._slabs) > most or sum(one.nbytes for one in self._slabs.values()) > SLAB_LIMIT
+        ):
+            self._slabs.popitem(last=False)
 
     def _load(self, section: int, sections: slice, rows: slice, columns: slice) -> np.ndarray:
         """Read a region with axes (section, row, column)."""

@@ -1,6 +1,7 @@
 """Broken, hostile and unusual files of the formats that hold arrays, and what is written to each."""
 
 import json
+from pathlib import Path
 
 import h5py
 import mrcfile
@@ -12,6 +13,7 @@ import zarr
 from mitoda.errors import FileError, InputError
 from mitoda.volumes import open_labels, open_values, open_volume, write_sections
 from mitoda.volumes.address import split_pair
+from mitoda.volumes.chunked import SECTIONS_KEPT, ChunkedVolume, StoredArray
 from mitoda.volumes.files import check_output
 from mitoda.volumes.partial import check_partial
 from mitoda.volumes.volume import origin_of, remark_of, stated_lengths
@@ -292,3 +294,25 @@ def test_an_interrupted_hdf5_of_others_is_not_replaced(tmp_path):
     writer = SectionWriter(tmp_path / "mask.h5", (2, 8, 8), np.uint8, None)
     writer.write(np.zeros((8, 8), np.uint8))
     check_partial(partial)
+
+
+def test_chunks_are_decoded_once_and_few_are_kept():
+    """A deep stack read as `segment` reads it: pairs ten sections apart, and each section again thirty later."""
+    depth, sections = 16, 400
+    decoded = []
+
+    def load(selection):
+        decoded.append(selection[0].start)
+        return np.zeros((selection[0].stop - selection[0].start, 20, 30), np.uint8)
+
+    stored = StoredArray(
+        "deep", Path("deep"), (sections, 20, 30), np.dtype(np.uint8), "ZYX", load, chunks=(depth, 20, 30)
+    )
+    volume = ChunkedVolume(stored)
+    most = 0
+    for section in range(sections):
+        for read in (section, min(section + 10, sections - 1), max(0, section - 30)):
+            volume.read(read)
+        most = max(most, sum(slab.shape[0] for slab in volume._slabs.values()))
+    assert decoded == list(range(0, sections, depth))
+    assert most <= SECTIONS_KEPT + depth
