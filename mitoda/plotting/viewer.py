@@ -81,8 +81,9 @@ def show_in_napari(napari: Any, stack: Volume, labels: Mapping[str, Volume]) -> 
         LazyArray(stack), name=Path(stack.name).stem, contrast_limits=(low, max(high, low + 1e-6)), **how
     )
     for name, volume in labels.items():
-        layer = viewer.add_labels(LazyArray(volume), name=name, opacity=0.6, **how)
+        layer = viewer.add_labels(LazyArray(volume), name=name, opacity=1, **how)
         layer.contour = 2
+        layer.editable = False  # what is painted could not be saved
     viewer.dims.set_point(0, stack.shape[0] // 2 * (stack.voxel_size[0] if stack.voxel_size else 1))
     viewer.scale_bar.visible = stack.voxel_size is not None
     napari.run()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -158,6 +159,7 @@ def test_view_gives_napari_the_stack_at_its_scale(mitoda, stack, tmp_path, monke
     shown = []
     napari = SimpleNamespace(Viewer=lambda title: shown.append(Viewer(title)) or shown[-1], run=lambda: None)
     monkeypatch.setitem(sys.modules, "napari", napari)
+    monkeypatch.setenv("DISPLAY", ":0")
     assert mitoda("view", stack, tmp_path / "mask.tif").status == 0
     (viewer,) = shown
     image, how = viewer.layers["stack"]
@@ -170,3 +172,25 @@ def test_view_gives_napari_the_stack_at_its_scale(mitoda, stack, tmp_path, monke
     assert viewer.scale_bar.visible
     tifffile.imwrite(tmp_path / "other.tif", np.ones((5, 20, 20), np.uint8))
     assert "expected equal shapes" in mitoda.refused("view", stack, tmp_path / "other.tif")
+
+
+def test_view_shows_masks_of_the_same_name_beside_each_other(mitoda, stack, tmp_path, monkeypatch):
+    """Two runs often write a mask.tif each; the second has its path as its name."""
+    shown = []
+    napari = SimpleNamespace(Viewer=lambda title: shown.append(Viewer(title)) or shown[-1], run=lambda: None)
+    monkeypatch.setitem(sys.modules, "napari", napari)
+    monkeypatch.setenv("DISPLAY", ":0")
+    second = tmp_path / "run" / "mask.tif"
+    second.parent.mkdir()
+    shutil.copy(tmp_path / "mask.tif", second)
+    assert mitoda("view", stack, tmp_path / "mask.tif", second).status == 0
+    assert list(shown[0].layers) == ["stack", "mask", str(second)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says by variables whether there is a screen")
+def test_without_a_screen_view_says_so(mitoda, stack, monkeypatch):
+    """Qt would abort the process."""
+    monkeypatch.setitem(sys.modules, "napari", SimpleNamespace())
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    assert "needs a screen" in mitoda.refused("view", stack)
