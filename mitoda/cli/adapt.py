@@ -107,7 +107,7 @@ EmaDecayOption = Annotated[
 ]
 AugmentationOption = Annotated[
     str,
-    typer.Option(help="strong, wide (more scales, painted myelin), paper or none.", rich_help_panel=TRAINING),
+    typer.Option(help="strong, wide (more scales than strong), paper or none.", rich_help_panel=TRAINING),
 ]
 HistogramMatchingOption = Annotated[
     float,

@@ -38,15 +38,13 @@ class Augmentation:
     """Largest standard deviation of Gaussian noise, as a share of the grey range."""
     elastic: float = 0.0
     """Standard deviation of a smooth displacement, in pixels."""
-    myelin: float = 0.0
-    """Share of labelled pairs over which myelin is painted; see `paint_myelin`."""
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
     # For transfer between microscopes: any angle, and a wide range of grey values.
     "strong": Augmentation(),
     # For weights that must cope with other voxel sizes: a factor of two either way.
-    "wide": Augmentation(zoom=0.7, myelin=0.3),
+    "wide": Augmentation(zoom=0.7),
     # DA-ISC's list with the effective odds of its albumentations 1.1 (half of all samples).
     "paper": Augmentation(
         probability=0.5, gamma=0.0, contrast=0.2, brightness=0.2, blur=0.0, motion=7, noise=0.0, elastic=2.0
@@ -298,69 +296,6 @@ def change_grey_values(images: Tensor, augmentation: Augmentation, generator: Ge
         local = torch.Generator(images.device).manual_seed(seed)
         images = images + strength * torch.randn(images.shape, generator=local, device=images.device)
     return images
-
-
-FEWEST_PIXELS = 500
-"""Mitochondrion pixels of a section from which their grey value is known well enough to paint with it."""
-
-
-def paint_myelin(
-    images: Tensor, coverage: Tensor, share: float, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    """Paint an axon's myelin, cut along, over some pairs: bands as grey as the mitochondria there, labelled background.
-
-    Real myelin is often as grey and as wide as a mitochondrion, and differs from one in its length alone. Bands are
-    smooth, so three times in four the mitochondria lose their cristae to the same grey; otherwise a network learns
-    that what is smooth is no mitochondrion.
-
-    Parameters
-    ----------
-    images, coverage : Tensor, shape (B, 2, H, W)
-        Grey values, and the share of each pixel that is mitochondrion.
-    share : float
-        Of pairs that are painted over.
-
-    Returns
-    -------
-    images, coverage : Tensor, shape (B, 2, H, W)
-    """
-    images, coverage = images.clone(), coverage.clone()
-    side = min(images.shape[-2:])
-    rows, columns = (torch.arange(size, device=images.device) - size / 2 for size in images.shape[-2:])
-    for pair, covered in zip(images, coverage, strict=True):
-        if uniform(generator, 0, 1) >= share:
-            continue
-        angle, turn = uniform(generator, 0, 2 * math.pi), uniform(generator, 0, 2 * math.pi)
-        middle, sway = uniform(generator, -0.5, 0.5) * side, uniform(generator, 0, 0.05) * side
-        period, rim = uniform(generator, 0.4, 2) * side, uniform(generator, 0, 1)
-        mean_width, axon = math.exp(uniform(generator, 2.7, 4.2)), uniform(generator, 20, 200)
-        smooth = uniform(generator, 0, 1) < 0.75
-        along = math.cos(angle) * columns[None] - math.sin(angle) * rows[:, None]
-        across = math.cos(angle) * rows[:, None] + math.sin(angle) * columns[None] - middle
-        across = across + sway * torch.sin(2 * math.pi * along / period + turn)
-        width = mean_width * (1 + 0.2 * torch.sin(5 * along / period + 2 * turn))
-        seed = int(torch.randint(2**62, (), generator=generator))
-        local = torch.Generator(images.device).manual_seed(seed)
-        noise = torch.randn(pair.shape, generator=local, device=images.device)
-        noise = gaussian_blur(noise, 1.0) * 2 * math.sqrt(math.pi) + gaussian_blur(noise, 6.0) * 10
-        # Without their envelope, about four pixels wide.
-        matrix = -F.max_pool2d(-(covered > 0.5).to(covered.dtype)[None], 9, stride=1, padding=4)[0]
-        matrix = gaussian_blur(matrix, 1.0) if smooth else torch.zeros_like(matrix)
-        for section, inside, filled, grain in zip(pair, covered, matrix, noise, strict=True):
-            known = section[inside > 0.5]
-            shift = uniform(generator, -4, 4)
-            if len(known) < FEWEST_PIXELS:
-                continue
-            from_axon = (across + shift).abs() - axon / 2
-            depth = torch.minimum(from_axon, width - from_axon)  # pixels below the surface of a band
-            dark = section.mean() - 2 * section.std()
-            grey = known.mean() + 0.5 * known.std() * grain
-            section += filled * (grey - section)
-            grey = grey + rim * torch.exp(-(((depth - 2) / 1.5) ** 2)) * (dark - grey)
-            painted = (depth + 0.5).clamp(0, 1)
-            section += painted * (grey - section)
-            inside *= 1 - painted
-    return images, coverage
 
 
 def match_histogram(images: Tensor, reference: Tensor) -> Tensor:

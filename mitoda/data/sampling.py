@@ -22,7 +22,6 @@ from mitoda.data.augmentation import (
     draw_window,
     match_histogram,
     normalise,
-    paint_myelin,
     warp,
 )
 from mitoda.data.painted import BACKGROUND, HELD_BACK, MITOCHONDRION, UNLABELLED
@@ -338,13 +337,11 @@ class BatchStream:
             raw, _, _ = warp_batch(target, s.augmentation, self._device)
         if source is not None:
             images, coverage, known = warp_batch(source, s.augmentation, self._device, hold_back=hold_back)
-            if coverage is None:
-                raise ValueError("the source has no labels")
-            if s.augmentation.myelin:
-                images, coverage = paint_myelin(images, coverage, s.augmentation.myelin, source.generator)
             if raw is not None and self._matches(step):
                 images = match_histogram(images, raw)
             images = change_grey_values(images, s.augmentation, source.generator)
+            if coverage is None:
+                raise ValueError("the source has no labels")
             labelled = LabelledBatch(normalise(images, s.normalisation), coverage, known)
         if target is not None and raw is not None and self._wants(step).target:
             raw = change_grey_values(raw, s.augmentation, target.generator)

@@ -20,7 +20,7 @@ SIDE = 704
 """Rows and columns of a piece."""
 VOXEL_SIZE: VoxelSize = (50.0, 5.0, 5.0)
 """Nanometres; the two sections of a piece are 0.5 to 1.3 times as far apart."""
-VERSION = 3
+VERSION = 1
 """Of the files; increased with every change of what is drawn."""
 _drawing = threading.Lock()
 

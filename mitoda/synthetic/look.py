@@ -15,8 +15,6 @@ class Look:
     cytoplasm: float
     cytoplasm_spread: float
     """From cell to cell, a standard deviation."""
-    darker: float
-    """By how much the cytoplasm of a few cells is darker."""
     membrane: float
     membrane_width: float
     membrane_visibility: float
@@ -32,10 +30,6 @@ class Look:
     """Strength of the cytoplasm's granules."""
     granule_size: float
     myelin: float
-    lamellae: float
-    """Visibility of the layers of myelin, 0 to 1; its surfaces and its grain follow."""
-    myelin_rim: float
-    myelin_grain: float
     nucleus: float
     chromatin: float
     lumen: float
@@ -68,8 +62,6 @@ def draw_look(rng: np.random.Generator, kind: str) -> Look:
     bright = state != "pale" and rng.random() < 0.35
     crista = matrix + u(0.06, 0.3) if bright else matrix - u(0.06, 0.35)
     resolved = rng.random() < 0.8
-    # Where neither layers nor cristae are resolved, myelin cut along differs from a mitochondrion in its length alone.
-    like_mitochondria = rng.random() < 0.6
 
     def seldom(probability: float, low: float, high: float) -> float:
         return u(low, high) if rng.random() < probability else NEVER
@@ -77,7 +69,6 @@ def draw_look(rng: np.random.Generator, kind: str) -> Look:
     return Look(
         cytoplasm=cytoplasm,
         cytoplasm_spread=u(0.0, 0.09),
-        darker=u(0.2, 0.8) * max(0.0, cytoplasm - matrix) if rng.random() < 0.3 else 0.0,
         membrane=membrane,
         membrane_width=u(5, 13),
         membrane_visibility=u(0.6, 1.0) if rng.random() < 0.97 else 0.0,
@@ -89,10 +80,7 @@ def draw_look(rng: np.random.Generator, kind: str) -> Look:
         envelope=u(0.15, 1.0) if state == "dark" else u(0.7, 1.0),
         granule=u(0.02, 0.14),
         granule_size=u(5, 22),
-        myelin=max(0.02, matrix + u(-0.08, 0.06) if like_mitochondria else membrane + u(-0.08, 0.12)),
-        lamellae=0.0 if like_mitochondria else u(0.0, 0.4),
-        myelin_rim=u(0.0, 1.0) if like_mitochondria else 0.0,
-        myelin_grain=u(0.0, 0.07),
+        myelin=max(0.02, membrane + u(-0.08, 0.12)),
         nucleus=float(np.clip(cytoplasm + u(-0.15, 0.12), 0.1, 0.95)),
         chromatin=float(np.clip(cytoplasm - u(0.08, 0.4), 0.05, 0.9)),
         lumen=float(np.clip(cytoplasm + u(0.0, 0.25), 0, 1)),

@@ -158,7 +158,7 @@ class Section:
     def draw(self) -> np.ndarray:
         """Return grey values before the microscope, float32."""
         greys = np.where(self.in_soma | (self.fibre >= 0), 0.0, self.piece.greys[self.cell.owner])
-        self.grey = (self.look.cytoplasm + greys).astype(np.float32)
+        self.grey = (self.look.cytoplasm + self.look.cytoplasm_spread * greys).astype(np.float32)
         self._draw_granules()
         if self.look.filaments:
             self._draw_filaments()
@@ -262,12 +262,9 @@ class Section:
             own = self.fibre == index
             self.blend(0.5 * own * (depth > fibre.myelin), min(1.0, look.cytoplasm + 0.08))
             sheath = own & (depth < fibre.myelin)
-            layers = 0.5 + 0.5 * np.cos(2 * np.pi * depth / 16)
-            grain = look.myelin_grain * (0.7 * self.grain(2.5) + 0.5 * self.noise["ruffle"])
-            self.blend(sheath * (1 - look.lamellae * (1 - layers)), look.myelin + grain)
-            rim = np.exp(-(((depth - 5) / 6) ** 2)) + np.exp(-(((fibre.myelin - 5 - depth) / 6) ** 2))
-            self.blend(look.myelin_rim * sheath * rim.clip(0, 1), look.membrane)
-            self.blend(0.7 * layers * (sheath & (self.noise["fold"] > 1.6)), look.lumen)
+            lamellae = 0.5 + 0.5 * np.cos(2 * np.pi * depth / 16)
+            self.blend(sheath * (0.8 + 0.2 * lamellae), look.myelin)
+            self.blend(0.7 * lamellae * (sheath & (self.noise["fold"] > 1.6)), look.lumen)
             self.blend(0.8 * own * np.exp(-(((depth - fibre.myelin - 12) / 7) ** 2)), look.membrane)
 
     def _draw_nucleus(self) -> None:

@@ -3,8 +3,7 @@
 A piece of tissue is a few sections of one place. Its kind, the look of its mitochondria and its microscope are random,
 more varied than any data set, so that a network trained on many pieces relies on what all mitochondria share.
 
-    kind          neuropil, myelinated fibres across and along, cell bodies, cells in resin, striated muscle, tissue
-                  full of mitochondria
+    kind          neuropil, myelinated fibres, cell bodies, cells in resin, striated muscle, tissue full of mitochondria
     contents      membranes, myelin, nuclei, reticulum in sheets and stacks, vesicles, lysosomes, lipid, glycogen
     mitochondria  round to long and branched, pale to dark, swollen; cristae across, along, tubular, or none
     microscope    contrast of every structure, blur, grain, noise, streaks, uneven light
@@ -41,17 +40,14 @@ class Kind:
     """Share of the volume filled with mitochondria that lie anywhere; None: there are no such."""
     fibres: int = 0
     """Most myelinated fibres."""
-    lengthwise: bool = False
-    """Whether fibres are cut along."""
     shell: Range | None = None
     """Width of the cytoplasm around a nucleus; None: seldom a nucleus."""
 
 
 KINDS = {
-    "neuropil": Kind(0.32, (130, 420), (85, 210), in_cells=1),
-    "fibres": Kind(0.12, (180, 600), (85, 210), in_cells=1, fibres=4),
-    "tract": Kind(0.1, (180, 600), (85, 240), in_cells=1, fibres=5, lengthwise=True),
-    "soma": Kind(0.14, (180, 600), (90, 220), in_cells=0.7, density=(0.05, 0.25), shell=(150, 900)),
+    "neuropil": Kind(0.36, (130, 420), (85, 210), in_cells=1),
+    "fibres": Kind(0.16, (180, 600), (85, 210), in_cells=1, fibres=4),
+    "soma": Kind(0.16, (180, 600), (90, 220), in_cells=0.7, density=(0.05, 0.25), shell=(150, 900)),
     "culture": Kind(0.12, (700, 2500), (100, 300), density=(0.04, 0.3), shell=(1500, 5000)),
     "muscle": Kind(0.1, (500, 1300), (180, 480), density=(0.3, 1.3)),
     "packed": Kind(0.1, (2500, 5000), (160, 450), density=(0.3, 1.3)),
@@ -113,7 +109,7 @@ class Piece:
     frame: Frame
     cells: Curves
     greys: np.ndarray
-    """Deviation of each cell's cytoplasm from that of the piece."""
+    """Deviation of each cell's cytoplasm, in standard deviations."""
     shown: np.ndarray
     """Which cells are seen in resin."""
     mitochondria: Mitochondria
@@ -132,9 +128,6 @@ def lay_out_piece(rng: np.random.Generator, frame: Frame) -> Piece:
     name = str(rng.choice(list(KINDS), p=[kind.share for kind in KINDS.values()]))
     kind, look, u = KINDS[name], draw_look(rng, name), rng.uniform
     direction = unit_vector(rng)
-    if kind.lengthwise:
-        direction *= (0.03, 1.0, 1.0)
-        direction /= np.linalg.norm(direction)
     aligned = name == "muscle" or (kind.density is None and rng.random() < 0.3)
     lines = _fill(rng, frame, u(*kind.cell), direction if aligned else None, 0.1 if aligned else u(0.1, 0.6))
     cells = Curves.join(lines, list(range(len(lines))))
@@ -157,8 +150,7 @@ def lay_out_piece(rng: np.random.Generator, frame: Frame) -> Piece:
         look=look,
         frame=frame,
         cells=cells,
-        greys=look.cytoplasm_spread * rng.standard_normal(len(lines))
-        - look.darker * (rng.random(len(lines)) < u(0.02, 0.2)),
+        greys=rng.standard_normal(len(lines)),
         shown=rng.random(len(lines)) < look.processes,
         mitochondria=_mitochondria(rng, frame, kind, cells, fibres, direction if aligned else None),
         fibres=fibres,
@@ -199,12 +191,10 @@ def _fibres(rng: np.random.Generator, frame: Frame, direction: np.ndarray, kind:
     count = int(rng.integers(1, kind.fibres + 1)) if kind.fibres else int(rng.random() < 0.12)
     found = []
     for _ in range(count):
-        own = direction if rng.random() < (0.85 if kind.lengthwise else 0.6) else unit_vector(rng)
-        radius = rng.uniform(250, 900)
+        own = direction if rng.random() < 0.6 else unit_vector(rng)
         start = rng.uniform(0, 1, 3) * frame.extent - own * 5000
-        if kind.lengthwise:
-            start[0] += rng.uniform(-0.8, 0.8) * radius
-        curve = Curves.join([bent_line(rng, start, own, 10000, 0.03 if kind.lengthwise else 0.08)], [0])
+        radius = rng.uniform(250, 900)
+        curve = Curves.join([bent_line(rng, start, own, 10000, 0.08)], [0])
         found.append(Fibre(curve, radius, min(rng.uniform(40, 350), 0.6 * radius)))
     return found
 
@@ -261,9 +251,8 @@ def _mitochondria(
         first = 0
         while first < len(fibre.curve.points) - 3:
             count = int(u(300, 3000) / STEP)
-            for _ in range(int(rng.integers(0, 4)) if kind.lengthwise else int(rng.random() < 0.6)):
-                offset = rng.normal(0, max(60, 0.4 * (fibre.radius - fibre.myelin)), 3)
-                add(fibre.curve.points[first : first + count] + offset, -1 - index)
+            if rng.random() < 0.6:
+                add(fibre.curve.points[first : first + count] + rng.normal(0, 60, 3), -1 - index)
             first += count + int(u(200, 2000) / STEP)
     if kind.density is not None:
         tree = cKDTree(cells.points)

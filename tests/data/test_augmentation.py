@@ -22,7 +22,6 @@ from mitoda.data.augmentation import (
     match_histogram,
     motion_blur,
     normalise,
-    paint_myelin,
     warp,
 )
 from mitoda.errors import InputError
@@ -244,38 +243,3 @@ def test_an_unknown_augmentation_lists_the_known():
     """With all names."""
     with pytest.raises(InputError, match="'weak'; choose one of: strong, wide, paper, none"):
         augmentation_named("weak")
-
-
-def labelled_pair() -> tuple[torch.Tensor, torch.Tensor]:
-    """A pale pair with dark discs that are mitochondria: images and coverage, (1, 2, 256, 256)."""
-    rows, columns = np.mgrid[:256, :256] % 64 - 32
-    discs = torch.from_numpy(rows**2 + columns**2 < 150).float().expand(1, 2, 256, 256)
-    noise = torch.randn(discs.shape, generator=seeded(3))
-    return 180 - 100 * discs + 5 * noise, discs
-
-
-def test_painted_myelin_is_background_as_grey_as_the_mitochondria():
-    """Bands that cross the patch in both sections; everything else stays as it is."""
-    images, coverage = labelled_pair()
-    painted, left = paint_myelin(images, coverage, 1.0, seeded(1))
-    band = painted != images
-    assert 0.03 < float(band.float().mean()) < 0.6
-    assert torch.equal(left[~band], coverage[~band])
-    inside = (ndimage.distance_transform_edt(band[0, 0]) > 4) & (left[0, 0].numpy() == 0)
-    grey = float(painted[0, 0][torch.from_numpy(inside)].mean())
-    assert abs(grey - float(images[0, 0][coverage[0, 0] > 0].mean())) < 15
-    both = float((band[0, 0] & band[0, 1]).sum() / (band[0, 0] | band[0, 1]).sum())
-    assert both > 0.5
-
-
-def test_myelin_is_painted_over_a_share_of_pairs_with_mitochondria():
-    """A share of 0, and patches without mitochondria, change nothing; the inputs never change."""
-    images, coverage = labelled_pair()
-    before = images.clone()
-    assert torch.equal(paint_myelin(images, coverage, 0.0, seeded(1))[0], before)
-    assert torch.equal(paint_myelin(images, torch.zeros_like(coverage), 1.0, seeded(1))[0], before)
-    painted = [
-        not torch.equal(paint_myelin(images, coverage, 0.3, seeded(seed))[0], before) for seed in range(60)
-    ]
-    assert 0.1 < np.mean(painted) < 0.5
-    assert torch.equal(images, before)
