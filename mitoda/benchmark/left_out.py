@@ -52,7 +52,7 @@ def unlabelled(spec: str) -> str:
 
 @dataclass(frozen=True)
 class LodoSettings:
-    """What is left out and how long is trained."""
+    """Which data sets are left out, and for how long to train."""
 
     only: tuple[str, ...] = ()
     """Names in `LEFT_OUT`; empty is all."""
@@ -170,7 +170,7 @@ def _stages(settings: LodoSettings, left_out: LeftOut, seed: int, folder: Path) 
         (settings.steps, settings.minutes) if settings.minutes or settings.steps else (GENERAL_STEPS, None)
     )
     plan = Plan(
-        target=unlabelled(source),  # of no method that learns from a target
+        target=unlabelled(source),  # required by Plan; this method does not read the target
         source=source,
         more_sources=tuple(more),
         training=replace(_training(settings, seed, *length), method="source-only", augmentation="wide"),

@@ -185,7 +185,7 @@ def _score_volume(
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a call would do with a stage."""
+    """The work and time that a stage would take."""
 
     stage: Stage
     state: str

@@ -30,7 +30,7 @@ PROTOCOL = (
     f"mask covers at least half. small: below {SMALL_NM3 / 1e9:g} µm³, large: from {LARGE_NM3 / 1e9:g} µm³; components "
     f"below {SPECK_NM3 / 1e9:g} µm³ are not counted.",
 )
-"""What the numbers of the table are."""
+"""Explanation of the table's numbers."""
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def _present(scores: Sequence[NamedScores], name: str) -> list[float]:
 
 
 def mean_of(values: Sequence[float]) -> float | None:
-    """The mean; None of nothing."""
+    """The mean; None for an empty list."""
     return statistics.fmean(values) if values else None
 
 

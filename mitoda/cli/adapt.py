@@ -10,6 +10,7 @@ from mitoda.cli.options import (
     VOLUMES,
     DestOption,
     DeviceOption,
+    InvertOption,
     LabelSectionOption,
     Lengths,
     PrecisionOption,
@@ -47,32 +48,29 @@ LabelsOption = Annotated[
 MinutesOption = Annotated[
     float | None,
     typer.Option(
-        help=f"Minutes of training. Default: {DEFAULT_MINUTES:g}, with --labels {LABELLED_MINUTES:g}, unless --steps."
+        help=f"Minutes, unless --steps. Default: {DEFAULT_MINUTES:g}, or {LABELLED_MINUTES:g} with --labels."
     ),
 ]
 OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")]
 
-InvertOption = Annotated[
-    bool, typer.Option("--invert", help="Invert the target's contrast.", rich_help_panel=VOLUMES)
-]
 SourceVoxelSizeOption = Annotated[
     Lengths | None,
-    voxel_size_option(help="Of the first source, in nanometres."),
+    voxel_size_option(help="Voxel size of the first source, in nanometres."),
 ]
 TargetVoxelSizeOption = Annotated[
     Lengths | None,
     voxel_size_option(
         "--target-voxel-size",
         "--voxel-size",
-        help="Of the target, in nanometres. Default: the metadata's, or estimated from the images.",
+        help="Voxel size of the target, in nanometres. Default: from the metadata, or estimated from the images.",
     ),
 ]
 StartOption = Annotated[
     str | None,
     typer.Option(
         metavar="WEIGHTS",
-        help="Weights to start from: a pretrained name, a file or a run. Default: the pretrained ones with --labels, "
-        "and for a stack of your own without --source, with default method, backbone and geometry; otherwise none.",
+        help="Weights to start from: a pretrained name, a file or a run. Default: the pretrained weights with "
+        "--labels, or for your own stack without --source, --method, --backbone, --pixel and --spacing; else random.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -83,13 +81,16 @@ SourceFreeOption = Annotated[
     bool,
     typer.Option(
         "--source-free",
-        help="Train without a source: from the pretrained weights, unless --start. Needed for fetched data sets only.",
+        help="Train without a source, from the pretrained weights or --start. Only needed for fetched data sets.",
         rich_help_panel=TRAINING,
     ),
 ]
 StepsOption = Annotated[
     int | None,
-    typer.Option(help="Training steps; repeats exactly on a CPU.", rich_help_panel=TRAINING),
+    typer.Option(
+        help="Training steps, instead of --minutes. On a CPU such a run is exactly reproducible.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 BatchSizeOption = Annotated[
     int, typer.Option(help="Pairs of each domain in a step.", rich_help_panel=TRAINING)
@@ -99,7 +100,7 @@ PatchOption = Annotated[
 ]
 ScheduleOption = Annotated[
     str,
-    typer.Option(help="Of the learning rate: poly, cosine or constant.", rich_help_panel=TRAINING),
+    typer.Option(help="Learning-rate schedule: poly, cosine or constant.", rich_help_panel=TRAINING),
 ]
 EmaDecayOption = Annotated[
     float,
@@ -151,7 +152,9 @@ TargetStrideOption = Annotated[
 ]
 KeepOption = Annotated[
     int,
-    typer.Option(help="Number of weights to keep along the run, for comparison.", rich_help_panel=OUTPUT),
+    typer.Option(
+        help="Number of intermediate weights to keep, evenly spaced over the run.", rich_help_panel=OUTPUT
+    ),
 ]
 ResumeOption = Annotated[
     Path | None,
@@ -203,7 +206,7 @@ def adapt(
     resume: ResumeOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a network for your volume: with labels of a source, images of both, and painted labels, if any."""
+    """Adapt a network to your stack, using a labelled source, the stack's images and optional painted labels."""
     from functools import partial
 
     from mitoda.training.adapt import adapt as run

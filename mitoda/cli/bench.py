@@ -52,9 +52,7 @@ BackboneOption = Annotated[str, typer.Option(help="compact or codetection, the s
 OutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder for all benchmarks.")]
 SourceOption = Annotated[
     str | None,
-    typer.Option(
-        help="Your own task: labelled volume, a data set or IMAGES:LABELS. lodo: one more source of general."
-    ),
+    typer.Option(help="Your own task: labelled volume, a data set or IMAGES:LABELS. lodo: one more source."),
 ]
 TargetOption = Annotated[str | None, typer.Option(help="Your own task: volume to adapt to.")]
 TestOption = Annotated[str | None, typer.Option(help="Your own task: held-out volume. Default: the target.")]
@@ -98,7 +96,7 @@ StartsOption = Annotated[
     typer.Option(
         "--start",
         metavar="NAME=WEIGHTS",
-        help="Weights of general where the data set NAME is left out, instead of training them; {seed} stands for the "
+        help="Weights to use when the data set NAME is left out, instead of training them; {seed} is replaced by the "
         "seed. Repeat it for more data sets.",
         rich_help_panel=LEFT_OUT_PANEL,
     ),

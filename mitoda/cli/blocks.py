@@ -35,7 +35,7 @@ def read_part(text: str | None) -> tuple[int, int] | None:
 
 WorkersOption = Annotated[
     int | None,
-    typer.Option(rich_help_panel=CLUSTER, help="Compute blocks in so many processes of this machine."),
+    typer.Option(rich_help_panel=CLUSTER, help="Number of processes on this machine that compute blocks."),
 ]
 SchedulerOption = Annotated[
     str | None,
@@ -50,8 +50,8 @@ PartOption = Annotated[
     typer.Option(
         rich_help_panel=CLUSTER,
         metavar="K/N",
-        help="Compute the K-th of N shares of the blocks, in a job array. The last call, with --resume instead, "
-        "joins them.",
+        help="Compute the K-th of N shares of the blocks, in a job array. Afterwards, run the same "
+        "command with --resume instead of --part.",
     ),
 ]
 BlockOption = Annotated[
@@ -59,7 +59,7 @@ BlockOption = Annotated[
     typer.Option(
         rich_help_panel=CLUSTER,
         metavar="Z Y X",
-        help="Voxels of a block. Default: whole sections up to 8 megapixels, windows of larger ones.",
+        help="Block size in voxels. Default: whole sections up to 8 megapixels, windows of larger ones.",
     ),
 ]
 PlanOption = Annotated[
@@ -67,7 +67,7 @@ PlanOption = Annotated[
     typer.Option(
         "--plan",
         rich_help_panel=CLUSTER,
-        help="Only print blocks, hours, memory and disk, from a measured piece, and a command for SLURM.",
+        help="Time a small piece, print estimated blocks, hours, memory and disk space and a SLURM command, and exit.",
     ),
 ]
 
@@ -162,4 +162,4 @@ def print_plan(plan: "BlockPlan", source: str, output: Path, device: str) -> Non
         markup=False,
     )
     if not plan.record.resolved.min_size:
-        say("with --min-size 0 no component is joined, so the last call only names the files")
+        say("with --min-size 0 the last command only renames the files")

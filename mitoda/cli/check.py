@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import command, counted, counting, print_table, say, stdout
+from mitoda.cli.display import command, counted, counting, print_table, say, stack_options, stdout
 from mitoda.cli.options import AxesOption, DestOption, VoxelSizeOption, given_options
 from mitoda.cli.show import open_input
 
@@ -82,7 +82,8 @@ def check(
     result = summarise_answers(found)
     _print_json(result) if as_json else _print_tables(result)
     if volume is not None and paint is not None:
-        _write_places(found, open_input(volume, voxel_size, axes, False, dest), volume, paint)
+        known = stack_options(voxel_size, False, dest)
+        _write_places(found, open_input(volume, voxel_size, axes, False, dest), volume, paint, known)
     if result.lacking:
         raise InputError(
             f"no precision, recall and F1 yet: {result.lacking}; answer both halves in the page and save again"
@@ -158,8 +159,10 @@ def _cells(estimate: "Estimate | None") -> tuple[str, str]:
     return f"{estimate.value:.2f}", f"{estimate.low:.2f}–{estimate.high:.2f}"
 
 
-def _write_places(answers: "list[Answer]", stack: "Volume", volume: str, paint: Path) -> None:
-    """Write the label file to paint in, and say how to go on with the stack of this name."""
+def _write_places(
+    answers: "list[Answer]", stack: "Volume", volume: str, paint: Path, known: list[str]
+) -> None:
+    """Write the label file to paint in, and say how to go on with the stack of this name and these options."""
     import numpy as np
 
     from mitoda.data.painted import label_sections
@@ -180,5 +183,5 @@ def _write_places(answers: "list[Answer]", stack: "Volume", volume: str, paint: 
         say(one.text)
     say(
         f"wrote {paint}; paint within its outlines: 1 background, 2 mitochondrion, 0 where you do not know. Then: "
-        f"{command('adapt', '--target', volume, '--labels', paint)}"
+        f"{command('adapt', '--target', volume, '--labels', paint, *known)}"
     )

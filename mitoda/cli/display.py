@@ -3,7 +3,7 @@
 import errno
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,12 @@ WIDEST_TABLE = 1000
 
 
 def say(message: str) -> None:
-    """A line about what is going on."""
+    """Print a progress message."""
     stderr.print(message, markup=False)
 
 
 def warn(message: str) -> None:
-    """A line that a person should not overlook."""
+    """Print a warning."""
     stderr.print(f"[yellow]warning:[/yellow] {escape(message)}")
 
 
@@ -71,7 +71,7 @@ def explain(error: Exception) -> str | None:
 
 
 class Ticker:
-    """Says when the next plain line is due where there is no terminal to draw on."""
+    """Limits how often progress lines are printed without a terminal."""
 
     def __init__(self, seconds: float = 30.0) -> None:
         self._seconds = seconds
@@ -245,7 +245,7 @@ def _say_start(event: "Started") -> None:
         f"pairs {prepared.info.spacing:g} nm apart"
     )
     if prepared.info.start:
-        instead = " (--from-scratch starts without)" if not plan.source_free else ""
+        instead = " (use --from-scratch to start from random weights)" if not plan.source_free else ""
         say(f"starting from the weights '{prepared.info.start}'{instead}")
     if prepared.painted is not None:
         painted = prepared.painted
@@ -277,13 +277,19 @@ def _say_end(event: "Finished", plan: "Plan | None") -> None:
     if plan is None:
         return
     run, size = event.weights.parent, plan.target_voxel_size
-    known = [] if size is None else ["--voxel-size", *(f"{length:g}" for length in size)]
+    known = stack_options(size, plan.invert_target, plan.dest)
     say(f"next: {command('segment', plan.target, '-o', 'mask.tif', *known, '--weights', run)}")
     if plan.labels is not None:
         section = [] if plan.label_section is None else ["--label-section", plan.label_section]
         painted = ["--labels", plan.labels, *section]
         suggestion = command("suggest", plan.target, "-o", "more.tif", *painted, *known, "--weights", run)
         say(f"to improve it, paint more: {suggestion}, then adapt with --labels more.tif --start {run}")
+
+
+def stack_options(size: Sequence[float] | None, invert: bool, dest: str | None) -> list[str]:
+    """Options of a stack that are given again in a command to type next."""
+    known = [] if size is None else ["--voxel-size", *(f"{length:g}" for length in size)]
+    return [*known, *(["--invert"] if invert else []), *([] if dest is None else ["--dest", dest])]
 
 
 def command(*words: object) -> str:

@@ -9,7 +9,7 @@ from mitoda.cli.display import counted, counting, say
 from mitoda.cli.options import AxesOption, OmeZarrOption, OverwriteOption, VoxelSizeOption
 
 NoSplitOption = Annotated[
-    bool, typer.Option("--no-split", help="Number connected components; do not split what touches.")
+    bool, typer.Option("--no-split", help="Number connected components; do not split touching mitochondria.")
 ]
 MinNeckOption = Annotated[
     float | None,
@@ -26,7 +26,8 @@ def instances(
         Path, typer.Option("-o", "--output", help="Labels to write: .tif, .zarr, .h5 or .mrc.")
     ],
     probability: Annotated[
-        Path | None, typer.Option(help="Probability map of the mask: necks are thinner where it is low.")
+        Path | None,
+        typer.Option(help="Probability map of the mask; a low probability makes a neck count as thinner."),
     ] = None,
     no_split: NoSplitOption = False,
     min_neck: MinNeckOption = None,

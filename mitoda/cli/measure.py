@@ -59,7 +59,9 @@ def measure(
     if output is not None:
         found.write_csv(output)
         say(f"wrote {output}")
-    if histograms is not None:
+    if histograms is not None and not found.pictured:
+        warn(f"there is nothing to draw, so {histograms} was not written")
+    elif histograms is not None:
         write_png(histogram_figure({name: found.column(name) for name in found.pictured}), histograms)
         say(f"wrote {histograms}")
     if as_json:

@@ -61,6 +61,9 @@ OmeZarrOption = Annotated[
     str,
     typer.Option("--ome-zarr", metavar="VERSION", help="OME-Zarr version of .zarr outputs: 0.5 or 0.4."),
 ]
+InvertOption = Annotated[
+    bool, typer.Option("--invert", help="Invert the stack's contrast.", rich_help_panel=VOLUMES)
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=COMPUTING)]
 ScaleOption = Annotated[
@@ -71,4 +74,6 @@ ScaleOption = Annotated[
         rich_help_panel=VOLUMES,
     ),
 ]
-VoxelSizeOption = Annotated[Lengths | None, voxel_size_option(help="Nanometres; overrides the metadata.")]
+VoxelSizeOption = Annotated[
+    Lengths | None, voxel_size_option(help="Voxel size in nanometres; overrides the metadata.")
+]

@@ -81,7 +81,7 @@ InstancesOption = Annotated[
     ),
 ]
 NoSplitOption = Annotated[
-    bool, option(FILES, "--no-split", help="Number connected components; do not split what touches.")
+    bool, option(FILES, "--no-split", help="Number connected components; do not split touching mitochondria.")
 ]
 MaskValueOption = Annotated[int, option(FILES, help="Value of foreground in the mask.")]
 OverwriteOption = Annotated[bool, option(FILES, "--overwrite", help="Replace existing files.")]
@@ -92,7 +92,9 @@ WeightsOption = Annotated[
 ]
 VoxelSizeOption = Annotated[
     Lengths | None,
-    voxel_size_option(help="Nanometres; overrides the metadata. Estimated where both are missing."),
+    voxel_size_option(
+        help="Voxel size in nanometres; overrides the metadata. Estimated if neither is available."
+    ),
 ]
 InvertOption = Annotated[bool, option(STACK, "--invert", help="The contrast is inverted (membranes bright).")]
 ThresholdOption = Annotated[
@@ -112,7 +114,8 @@ SnapOption = Annotated[
     ),
 ]
 BoundaryOption = Annotated[
-    float, option(MASK, metavar="NM", help="Move boundaries outward by nanometres (inward: negative).")
+    float,
+    option(MASK, metavar="NM", help="Nanometres to move boundaries outward; negative moves them inward."),
 ]
 SmoothOption = Annotated[
     float | None,
@@ -317,7 +320,7 @@ def draw_segmentation(
 
 
 def _defaults(resolved: "Resolved", settings: SegmentSettings) -> str:
-    """What the weights, and not the person, decide about the mask."""
+    """Describe the mask settings that come from the weights."""
     parts = []
     if resolved.snap and settings.snap is None:
         parts.append("boundaries are moved to each mitochondrion's dark membrane (--no-snap turns this off)")

@@ -1,4 +1,4 @@
-"""One stack or many: which files each is read from and written to, and what became of each."""
+"""Segment one or many stacks: their input and output files, and a table of results."""
 
 import glob
 from collections.abc import Callable, Sequence

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mitoda.cli.display import say, stdout
+from mitoda.cli.display import command, say, stack_options, stdout
 from mitoda.cli.options import (
     VOLUMES,
     DestOption,
     DeviceOption,
+    InvertOption,
     LabelSectionOption,
     OverwriteOption,
     VoxelSizeOption,
@@ -46,6 +47,7 @@ def suggest(
         str, typer.Option(help="Pretrained weights by name, a .safetensors file, or a run.")
     ] = "default",
     voxel_size: VoxelSizeOption = None,
+    invert: InvertOption = False,
     dest: DestOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -67,7 +69,7 @@ def suggest(
     inputs = [Path(volume), find_weights(weights), *([Path(labels)] if labels else [])]
     check_labels_path(output, inputs, overwrite)
     check_output(picture, inputs, overwrite)
-    stack = open_input(volume, voxel_size, None, False, dest)
+    stack = open_input(volume, voxel_size, None, invert, dest)
     painted = None if labels is None else open_painted(labels, stack, section=label_section)
     model = load_model(weights, device)
     rectangles = suggest_rectangles(stack, model, count, side_nm=side, painted=painted)
@@ -77,9 +79,11 @@ def suggest(
     write_png(grid_figure(_pictures(stack, model, rectangles)), picture)
     for number, one in enumerate(rectangles, 1):
         stdout.print(f"{number}  {one.text}", markup=False)
+    known = stack_options(voxel_size, invert, dest)
+    then = command("adapt", "--target", volume, "--labels", output, *known)
     say(
         f"wrote {output} and {picture}; paint within the outlines of {output}: 1 background, 2 mitochondrion, 0 where "
-        f"you do not know. Then: mitoda adapt --target {volume} --labels {output}"
+        f"you do not know. Then: {then}"
     )
 
 

@@ -223,7 +223,7 @@ class BatchSettings:
 
 
 SOURCE, TARGET, MATCHING = range(3)
-"""What random numbers are for: each has its own seed at each step."""
+"""Uses of random numbers; each has its own seed at every step."""
 
 
 class BatchStream:

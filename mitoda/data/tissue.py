@@ -63,7 +63,7 @@ def find_padding(section: np.ndarray, pixel: tuple[float, float]) -> np.ndarray 
     Returns
     -------
     ndarray or None
-        bool (rows, columns), True in padding; None if there is none, or nothing else.
+        bool (rows, columns), True in padding; None if there is no padding or only padding.
     """
     if min(section.shape) < 3:
         return None

@@ -27,7 +27,7 @@ DOWNLOADS = "downloads"
 CHUNK = 2**16
 """Bytes between two reports of progress: so few that a slow server's arrive before a person stops waiting."""
 TIMEOUT = 30
-"""Seconds without a byte from the server until it counts as gone."""
+"""Seconds without data after which a download fails."""
 ATTEMPTS = 3
 """Attempts at a file, with a second's wait more after each, where the connection or the server failed."""
 LARGEST = 4

@@ -72,7 +72,10 @@ class Overlaps:
         """Count the voxels of a section; two arrays of one shape, whole numbers, 0 is background."""
         either = (predicted != 0) | (labelled != 0)
         pairs, counts = np.unique(
-            np.stack([predicted[either], labelled[either]]).astype(np.int64), axis=1, return_counts=True
+            # Together, uint64 and int64 would become floats, which lose large numbers.
+            np.stack([one[either].astype(np.int64) for one in (predicted, labelled)]),
+            axis=1,
+            return_counts=True,
         )
         self._pairs.append((pairs, counts))
 
@@ -211,8 +214,11 @@ def score_instances(
     overlaps = Overlaps()
     order: Iterable[int] = range(predicted.shape[0])
     for section in progress(order, total=predicted.shape[0]) if progress else order:
-        one, other = read_instances(predicted, section), read_instances(labelled, section)
-        counts = np.ones(one.shape, bool) if ignore_value is None else other != ignore_value
+        one = read_instances(predicted, section)
+        counts = np.ones(one.shape, bool)
+        if ignore_value is not None:
+            counts = labelled.read(section) != ignore_value
+        other = read_instances(labelled, section, counts)
         if ignored is not None:
             counts &= ignored.read(section) == 0
         overlaps.add(one[counts], other[counts])
@@ -227,8 +233,8 @@ def score_instances(
     )
 
 
-def read_instances(volume: Volume, section: int) -> np.ndarray:
-    """Read a section of instance numbers.
+def read_instances(volume: Volume, section: int, counts: np.ndarray | None = None) -> np.ndarray:
+    """Read a section of instance numbers; where `counts` is false it is 0.
 
     Raises
     ------
@@ -236,6 +242,8 @@ def read_instances(volume: Volume, section: int) -> np.ndarray:
         If it holds fractions or negative numbers.
     """
     values = volume.read(section)
+    if counts is not None:
+        values = np.where(counts, values, values.dtype.type(0))
     if values.dtype.kind == "u":
         return values
     wrong = ~((values >= 0) & (values == np.rint(values)))

@@ -132,7 +132,7 @@ def _share(part: int, confusion: Confusion) -> float:
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """The mean, NaN of nothing."""
+    """The mean; NaN for an empty list."""
     return math.fsum(values) / len(values) if values else math.nan
 
 

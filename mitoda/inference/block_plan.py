@@ -28,7 +28,7 @@ about 1.2 GB."""
 SIDE = 512
 """Rows and columns of the measured piece."""
 PART_HOURS = 2.0
-"""Of one job of an array: short enough for most queues, and little is lost with it."""
+"""Hours of one array job: short enough for most queues, and little work is lost if it fails."""
 MOST_PARTS = 1000
 """Jobs of an array, at most; SLURM's own limit is 1001 by default."""
 BASE_BYTES = 0.7e9
@@ -36,7 +36,7 @@ BASE_BYTES = 0.7e9
 COMPRESSED = 1 / 50
 """Bytes of a voxel of a mask on disk; Lucchi's take 1/100."""
 MAP = 10
-"""Times that probabilities take more than a mask."""
+"""Disk space of a probability map relative to a mask."""
 CONTOURS = 0.06
 """Bytes that a block keeps of each voxel, in memory and on disk, where boundaries are moved to membranes; measured
 where a third of the voxels are foreground."""

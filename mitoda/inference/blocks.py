@@ -78,7 +78,7 @@ class BlockRecord:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a block."""
+    """Result of a block."""
 
     index: int
     foreground: int
@@ -134,7 +134,7 @@ class BlockWork:
         return self.folder / step / f"{index // 1000:04d}" / f"{index % 1000:03d}.npz"
 
     def is_done(self, step: str, index: int) -> bool:
-        """Whether a step of a block is done; a torn marker is none."""
+        """Whether a step of a block is done; a damaged marker does not count."""
         try:
             self.read(step, index, "foreground")
         except TORN:

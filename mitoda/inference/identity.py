@@ -1,4 +1,4 @@
-"""What a run of `segment` is known by, so that it is continued only as what it was."""
+"""Fingerprint of a segmentation run, so that it is resumed only with the same input and settings."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from mitoda.volumes import Volume
 
 
 def run_identity(volume: Volume, model: Model, settings: SegmentSettings, resolved: Resolved) -> str:
-    """Fingerprint of all that decides the first pass, so that a run is continued only as what it was.
+    """Fingerprint of all that decides the first pass, so that a run is resumed only if it is unchanged.
 
     The first and the last section stand for the volume: they tell a changed file, other axes and inverted contrast.
     """

@@ -26,7 +26,7 @@ NEIGHBOURS = 0.1
 
 @dataclass(frozen=True)
 class Suggestion(Rectangle):
-    """A place to paint, and what speaks for it."""
+    """A place to paint, and the network's uncertainty there."""
 
     uncertainty: float
     """Mean of 1 − |2 p − 1| over its pixels, p the probability of mitochondrion: 0 certain, 1 undecided."""

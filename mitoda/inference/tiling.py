@@ -38,7 +38,7 @@ def tile_starts(length: int, tile: int, overlap: int, multiple: int) -> list[int
     """Place tiles along one axis.
 
     They start at 0, end at `length`, overlap by at least `overlap` and are spread evenly. Where `tile` − `overlap` is
-    below `multiple` they are `multiple` apart, which overlaps less than asked for.
+    below `multiple` they are `multiple` apart, so the overlap is smaller than requested.
 
         length 10, tile 4, overlap 1:   |0--3|
                                            |3--6|

@@ -65,7 +65,7 @@ class VoxelSizeFound:
 
 
 def search_voxel_size(volume: Volume, model: Model) -> VoxelSizeFound:
-    """Find what the metadata do not have of the voxel size: what they have is kept.
+    """Estimate the lengths that the metadata lack; known lengths are kept.
 
     Without a pixel size, it is the one at which a network agrees best with itself. Where the metadata have the pixel
     size, only the section thickness is estimated, without the network.

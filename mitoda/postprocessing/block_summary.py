@@ -1,4 +1,4 @@
-"""What a block keeps of its sections until all blocks are joined, and what its boundaries then follow from.
+"""Data that a block stores until all blocks are joined, and from which its boundaries are computed.
 
     block ──> components and, where boundaries are moved, grey values on contours        (any order, anywhere)
     components joined over faces ──> curves of all components, in files                  (once)
@@ -55,7 +55,7 @@ class BlockSummary:
         self._sums.append((found.sums, found.counts))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all of it by name, to be kept in a file. Ask once all sections were added."""
+        """Return all of it by name, to be kept in a file. Call after all sections were added."""
         labels = vars(self._labeller.finish())
         if not self._sums:
             return labels

@@ -116,7 +116,7 @@ class StreamedComponents:
 
     @cached_property
     def component_of_part(self) -> np.ndarray:
-        """The number of the component of each part; 0 of background. Ask once all sections were added."""
+        """The number of the component of each part; 0 of background. Call after all sections were added."""
         return self._sets.roots()
 
     @cached_property

@@ -105,7 +105,7 @@ class BlockLabeller:
         return np.asarray((section * self._shape[1] + row) * self._shape[2] + column)
 
     def finish(self) -> BlockLabels:
-        """Return the components of the block. Ask once all sections were added."""
+        """Return the components of the block. Call after all sections were added."""
         found = self._components
         roots, component = np.unique(found.component_of_part, return_inverse=True)
         component = component.astype(np.int32)

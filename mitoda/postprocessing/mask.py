@@ -80,7 +80,7 @@ class MaskFinalizer:
 
     @property
     def found_no_membranes(self) -> bool:
-        """Whether boundaries were to be moved to membranes, and none stands out. Ask once all sections were added."""
+        """Whether boundaries were to be moved to membranes, and none stands out. Call after all sections were added."""
         return self._snapping is not None and self._snapping.curves.overall is None
 
     def pending(self, probability: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ class MaskFinalizer:
             self._components.add(pending)
 
     def finalize(self, section: int, pending: np.ndarray) -> np.ndarray:
-        """Return the final mask of a section, bool. Ask once all sections were added."""
+        """Return the final mask of a section, bool. Call after all sections were added."""
         if self._snapping is not None:
             shifts = self._snapping.shifts(section, self.cells(pending), REFERENCE)
             return self.shifted(pending, shifts)

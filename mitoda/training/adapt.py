@@ -41,7 +41,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to tell the person."""
+    """A message for the user."""
 
     text: str
     is_warning: bool = False
@@ -170,17 +170,20 @@ def _plan_rounds(plan: Plan, prepared: Prepared, device: torch.device) -> tuple[
     if painted is None or prepared.start is None or not is_open:
         return None
     if prepared.target.within is None:
-        chosen, text = {"supervised_share": "1"}, "sections are large, so only the painted places are learnt"
+        chosen, text = (
+            {"supervised_share": "1"},
+            "sections are large, so training uses only the painted places",
+        )
     else:
         start = load_model(prepared.start, device, plan.precision)
         found = score_start(start, prepared.target.volume, painted)
-        text = f"on all painted places the weights of the start have an F1 of {found:.3f}, "
+        text = f"the starting weights have an F1 of {found:.3f} on the painted places, "
         if found < GOOD_START:
             return plan, Notice(
-                text + "so these are learnt first, and the rest of the stack is labelled later"
+                text + "so training uses the paint first and labels the rest of the stack later"
             )
         chosen = {"supervised_share": "0", "rounds": "2"}
-        text += "so they label the rest of the stack, which is learnt too"
+        text += "so training also uses the rest of the stack, as they label it"
     assignments = {**chosen, **training.assignments}
     return replace(plan, training=replace(training, assignments=assignments)), Notice(text)
 

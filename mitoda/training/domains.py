@@ -83,7 +83,7 @@ def open_domain(
     image_path, label_path = split_spec(spec) if labelled else (spec, None)
     volume = open_volume(image_path, voxel_size=voxel_size, invert=invert)
     labels = open_labels(label_path, voxel_size=voxel_size) if label_path is not None else None
-    return Domain(spec, volume, labels, "of the person's own data")
+    return Domain(spec, volume, labels, "of the user's own data")
 
 
 def _check_foreground(labels: Volume) -> None:

@@ -120,8 +120,8 @@ class HeldBackScore:
             )
         if self.share == 0:
             return (
-                "what was learnt from the rest of the labels made F1 on their held-back part worse, so the run goes on "
-                "from the weights it started from; paint more places, as different as the tissue is"
+                "training on the other labels lowered F1 on the held-back labels, so the run continues from its "
+                "starting weights; paint more places that show how varied the tissue is"
             )
         return ""
 

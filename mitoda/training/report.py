@@ -90,10 +90,10 @@ class Checks:
         earlier, labelled = self.before, self.source_foreground
         return {
             f"foreground of {SAMPLES} samples": f"{self.now.foreground:.2%}",
-            "the same before the run": None if earlier is None else f"{earlier.foreground:.2%}",
+            "foreground before the run": None if earlier is None else f"{earlier.foreground:.2%}",
             "labelled foreground of the source": None if labelled is None else f"{labelled:.2%}",
             "agreement of a section's two predictions (Dice)": _number(self.now.agreement),
-            "the same agreement before the run": None if earlier is None else _number(earlier.agreement),
+            "agreement before the run": None if earlier is None else _number(earlier.agreement),
         }
 
     @property
@@ -115,8 +115,8 @@ class Checks:
         share = self.now.foreground
         if self.kept_start and self.before is not None:
             return [
-                "adapting did not help, so the weights that the run began from are its result, and those that it ended "
-                f"with are kept as weights-STEP.safetensors: foreground {share:.2%} (before "
+                "adapting did not help, so the result is the starting weights; the final weights are kept as "
+                f"weights-STEP.safetensors: foreground {share:.2%} (before "
                 f"{self.before.foreground:.2%}), agreement {_number(self.now.agreement)} (before "
                 f"{_number(self.before.agreement)}). A painted section may help: see mitoda suggest"
             ]

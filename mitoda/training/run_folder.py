@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def plan(self) -> Path:
-        """Everything that decides the run; see `training.domains`."""
+        """Everything that decides the run; see `training.settings.Plan`."""
         return self.path / "run.json"
 
     @property

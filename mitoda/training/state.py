@@ -124,7 +124,7 @@ class Run:
         return Model(self.average, self.info, arithmetic.device, arithmetic.bfloat16)
 
     def set_learning_rates(self) -> float:
-        """Set the rates of the coming step, the only place that does; return that of the network."""
+        """Set all learning rates for the next step and return the network's. No other code sets them."""
         own = self.method.schedule(self.progress)
         factor = SCHEDULES[self.settings.schedule](self.progress) if own is None else own
         for optimizer in self.method.optimizers.values():
@@ -205,6 +205,9 @@ class Run:
             torch.set_rng_state(state["random"])
             self.averaged, self.round = numbers.averaged, numbers.round
             self.pseudo_labels = _unpacked(state["pseudo_labels"])
+            if self.labeller is not None:
+                # A run that is made longer is in an earlier round again, and labels the target anew from there.
+                self.round = min(self.round, self.labeller.round_of(self.progress))
             score = state["held_back_score"]
             self.held_back_score = None if score is None else HeldBackScore(**score)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:

@@ -45,7 +45,7 @@ class StoredArray:
     origin: Mapping[str, float] = field(default_factory=dict)
     """Position of the first voxel, in nanometres."""
     remark: str = ""
-    """What a person should know of how the file is read."""
+    """Note for the user about how the file is read."""
 
 
 class ChunkedVolume:

@@ -31,8 +31,8 @@ NANOMETRES = {
 """Length of a unit in nanometres; names in lower case and without a plural s."""
 
 
-SHORTEST, LONGEST = 1e-3, 1e6
-"""Nanometres that an edge may have."""
+SHORTEST, LONGEST = 0.1, 1e4
+"""Nanometres that an edge may have; sizes in micrometres, or of a screen's pixels, lie outside."""
 
 
 def known_voxel_size(volume: Volume) -> VoxelSize:

@@ -70,7 +70,7 @@ class BoxVolume(WrappedVolume):
 
 
 def sample_box(volume: Volume, seed: int = 0) -> Volume:
-    """Return what stands for a volume in training: all of it, or a box of at most `BOX` where it is too large.
+    """Return the part of a volume used for training: all of it, or a box of at most `BOX` where it is too large.
 
     A box of a large volume is read in bounded memory, and from few chunks. Of twenty random places the first is taken
     whose middle has more than one grey value in most of its rows.

@@ -380,7 +380,10 @@ def test_a_stack_of_ones_own_begins_from_the_bundled_weights(mitoda, folder, tmp
     own = ["adapt", "--target", folder / "target.tif", "--dest", dest, "--steps", 1, "--device", "cpu", *TINY]
     begun = mitoda(*own, "--out", tmp_path / "begun")
     assert begun.status == 0, begun.err
-    assert f"starting from the weights '{DEFAULT_WEIGHTS}' (--from-scratch starts without)" in begun.err
+    assert (
+        f"starting from the weights '{DEFAULT_WEIGHTS}' (use --from-scratch to start from random weights)"
+        in begun.err
+    )
     info = read_info(tmp_path / "begun" / "weights.safetensors")
     assert (info.start, info.pixel, info.spacing) == (DEFAULT_WEIGHTS, (5.0, 5.0), 50.0)
     assert "CC BY-NC-SA 3.0" in info.licence

@@ -164,3 +164,21 @@ def test_what_is_no_instance_numbers_is_refused():
         score_instances(labels[..., 1:], labels)
     with pytest.raises(InputError, match=r"0\.4; expected 0\.5 to 1"):
         score_instances(labels, labels, thresholds=[0.4])
+
+
+def test_large_numbers_of_mixed_types_stay_apart():
+    """Numbers beyond 2⁵³, as proofreading tools give, in uint64 and int64."""
+    first = 864691135000000001
+    labels = row((first, 4), (first + 1, 4), (first + 2, 4))
+    result = score_instances(labels.astype(np.int64), labels.astype(np.uint64))
+    assert (result.predicted, result.labelled) == (3, 3)
+    assert result.matched[0].f1 == 1
+
+
+def test_ignored_numbers_need_not_be_instances():
+    """−1 often marks what was not labelled; it is refused only where it is not to be ignored."""
+    labels = row((1, 4), (-1, 4), (2, 4))
+    result = score_instances(row((1, 4), (7, 4), (2, 4)), labels, ignore_value=-1)
+    assert (result.predicted, result.labelled, result.matched[0].tp) == (2, 2, 2)
+    with pytest.raises(InputError, match="holds -1"):
+        score_instances(row((1, 4), (7, 4), (2, 4)), labels)

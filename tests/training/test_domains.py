@@ -97,7 +97,7 @@ def test_strides_scale_and_licence_are_derived(files):
     assert prepared.geometry.spacing == prepared.info.spacing == 50.0
     assert prepared.info.pixel == pytest.approx(prepared.target.volume.voxel_size[1:])
     assert prepared.target.scale == (1.0, 1.0)
-    assert prepared.info.licence == "of the person's own data"
+    assert prepared.info.licence == "of the user's own data"
     assert prepared.info.method == "isc"
 
 
@@ -120,7 +120,7 @@ def test_weights_to_start_from_bring_their_scale_and_their_licence(files, tmp_pa
     assert prepared.target.stride == 4
     assert (prepared.info.pixel, prepared.info.spacing) == ((8.0, 8.0), 40.0)
     assert prepared.info.start == str(path)
-    assert prepared.info.licence == "of the moon; of the person's own data"
+    assert prepared.info.licence == "of the moon; of the user's own data"
     own = prepare(plan_for(files, start=str(path), pixel=6.0, spacing=20.0)).geometry
     assert own == Geometry((6.0, 6.0), 20.0)
     assert prepare(plan_for(files)).start is None
@@ -166,7 +166,7 @@ def test_without_a_source_nothing_of_one_is_opened(files, tmp_path):
     assert prepared.source is None
     assert [name for name, _ in prepared.domains()] == ["target"]
     assert prepared.geometry == Geometry((8.0, 8.0), 40.0)
-    assert (prepared.info.source, prepared.info.licence) == ("", "of the moon; of the person's own data")
+    assert (prepared.info.source, prepared.info.licence) == ("", "of the moon; of the user's own data")
     with pytest.raises(InputError, match="training without a source needs weights to start from"):
         replace(plan, start=None)
 

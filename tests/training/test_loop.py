@@ -269,3 +269,12 @@ def test_a_run_takes_half_an_hour_unless_told_otherwise():
     """Neither steps nor minutes: the default in minutes."""
     assert TrainingSettings().minutes == DEFAULT_MINUTES
     assert TrainingSettings(steps=3).minutes is None
+
+
+def test_a_run_made_longer_labels_the_target_anew(domains, tmp_path):
+    """Its rounds begin again from the place where it now is."""
+    method = {"method": "mitoda", "assignments": {"rounds": "3", "supervised_share": "0.25"}}
+    train(domains, tmp_path / "run", steps=4, **method)
+    events = train(domains, tmp_path / "run", steps=8, resume=True, **method)
+    rounds = [event.round for event in events if isinstance(event, loop.RoundBegun)]
+    assert rounds == [3]

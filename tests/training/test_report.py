@@ -164,7 +164,7 @@ def test_the_page_of_a_run_that_began_from_weights_shows_what_changed(prepared, 
     arguments = replace(prepared, start=start), RunFolder(tmp_path), finished, CPU
     checks = Checks(Check(0.07, 0.9), Check(0.05, None), 0.06)
     path = write_run_report(PLAN, *arguments, checks=checks)
-    assert "the same before the run</th><td>5.00%<" in path.read_text()
+    assert "foreground before the run</th><td>5.00%<" in path.read_text()
     model = load_model(start, CPU)
     for section, share in sections_of(path)["before"]:
         mask = predict_section(prepared.stack, model, section) >= model.info.threshold

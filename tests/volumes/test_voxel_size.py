@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from mitoda.errors import InputError
 from mitoda.volumes import open_volume, write_sections
 from mitoda.volumes.volume import stated_lengths
-from mitoda.volumes.voxel_size import from_imagej, from_microscope, from_ome, unit_in_nanometres
+from mitoda.volumes.voxel_size import (
+    check_voxel_size,
+    from_imagej,
+    from_microscope,
+    from_ome,
+    unit_in_nanometres,
+)
 
 UNKNOWN = (None, None, None)
 
@@ -138,3 +145,10 @@ def test_plain_resolution_is_not_believed(tmp_path, stack):
         )
         assert open_volume(tmp_path / "stack.tif").voxel_size is None
         assert open_volume(tmp_path / "stack.tif", voxel_size=np.array([5, 5, 5])).voxel_size == (5, 5, 5)
+
+
+@pytest.mark.parametrize("size", [(0.05, 0.005, 0.005), (50000, 5000, 5000)])
+def test_sizes_in_another_unit_are_refused(size):
+    """Micrometres or picometres in place of nanometres would make volumes wrong by 10⁹."""
+    with pytest.raises(InputError, match=r"from 0\.1 to 10000 nm"):
+        check_voxel_size(size)
