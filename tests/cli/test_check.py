@@ -194,3 +194,14 @@ def test_without_a_screen_view_says_so(mitoda, stack, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
         monkeypatch.delenv(name, raising=False)
     assert "needs a screen" in mitoda.refused("view", stack)
+
+
+def test_the_next_command_names_what_was_given(mitoda, stack, tmp_path):
+    """Without them, adapt would read the stack differently."""
+    compact_weights(tmp_path / "random.safetensors")
+    few = tmp_path / "few places.tif"
+    given = ("--voxel-size", 50, 5, 5, "--invert")
+    done = mitoda(
+        "suggest", stack, "-o", few, "--weights", tmp_path / "random.safetensors", "--side", 400, *given
+    )
+    assert f"adapt --target {stack} --labels '{few}' --voxel-size 50 5 5 --invert" in done.err

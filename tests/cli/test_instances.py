@@ -83,3 +83,14 @@ def test_nothing_is_replaced_without_being_told(mitoda, folder):
     (folder / "table.csv").touch()
     assert "exists" in mitoda.refused("measure", "labels.tif", "-o", "table.csv")
     assert mitoda("score", "--instances", "labels.tif", "labels.tif", "--csv", "a.csv").status == 2
+
+
+def test_a_stack_without_mitochondria_has_a_table_and_no_picture(mitoda, folder):
+    """There is nothing to draw, which is no error."""
+    empty = np.zeros((4, 20, 20), np.uint8)
+    write_sections(folder / "empty.tif", empty, empty.shape, empty.dtype, (20, 5, 5))
+    done = mitoda("measure", "empty.tif", "-o", "empty.csv", "--histograms", "empty.png")
+    assert done.status == 0
+    assert "empty.png was not written" in done.err
+    assert (folder / "empty.csv").exists()
+    assert not (folder / "empty.png").exists()
