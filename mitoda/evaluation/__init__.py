@@ -1,1 +1,1 @@
-"""Scores of a prediction against labels."""
+"""Scores against labels, measures of mitochondria, and checks of a mask without labels."""

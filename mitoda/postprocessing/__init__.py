@@ -1,1 +1,1 @@
-"""From probabilities to masks: boundaries on membranes, small components removed."""
+"""From probabilities to masks and instances: boundaries on membranes, small components removed, touching ones split."""

@@ -71,7 +71,7 @@ def score_section(probability: np.ndarray, label: np.ndarray) -> list[float]:
 
 
 class PublishedStep:
-    """A training step of DA-ISC as published: one pair of each domain, the order and losses of methods.md, B3."""
+    """A training step of DA-ISC as published: one pair of each domain, the order and losses of the paper."""
 
     def __init__(self, network: PublishedNetwork, segmentation: nn.Module, residual: nn.Module) -> None:
         self.network = network.train()
