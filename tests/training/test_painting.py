@@ -93,7 +93,7 @@ def test_few_objects_decide_on_nothing_but_a_threshold_near_one_half():
 @pytest.mark.parametrize(
     ("sure_of", "share", "told"),
     [
-        ({0.0: 0.9, 0.5: 0.3, 1.0: 0.1}, 0.0, "goes on from the weights it started from"),
+        ({0.0: 0.9, 0.5: 0.3, 1.0: 0.1}, 0.0, "continues from its starting weights"),
         ({0.0: 0.1, 0.5: 0.3, 1.0: 0.9}, 1.0, ""),
         ({0.0: 0.9, 0.5: 0.9, 1.0: 0.9}, 0.5, ""),
     ],

@@ -14,7 +14,7 @@ from mitoda.errors import FileError, InputError
 from mitoda.volumes import SectionWriter, open_volume, write_sections
 from mitoda.volumes import tiff_pages as writing
 
-LENGTHS = st.floats(0.05, 1e5)
+LENGTHS = st.floats(0.1, 1e4)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
