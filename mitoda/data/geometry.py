@@ -40,8 +40,8 @@ class Geometry:
         if not all(1 / LARGEST_SCALE <= r <= LARGEST_SCALE for r in ratio):
             raise InputError(
                 f"pixels of {own[0]:g} × {own[1]:g} nm cannot be resampled to the working pixel size of "
-                f"{self.pixel[0]:g} × {self.pixel[1]:g} nm, a factor above {LARGEST_SCALE:g}; voxel sizes are "
-                "nanometres, Z Y X"
+                f"{self.pixel[0]:g} × {self.pixel[1]:g} nm, a factor above {LARGEST_SCALE:g}; give voxel "
+                "sizes in nanometres, Z Y X"
             )
         return (1.0, 1.0) if all(abs(r - 1) < SAME_SIZE for r in ratio) else ratio
 

@@ -214,11 +214,9 @@ def score_instances(
     overlaps = Overlaps()
     order: Iterable[int] = range(predicted.shape[0])
     for section in progress(order, total=predicted.shape[0]) if progress else order:
-        one = read_instances(predicted, section)
-        counts = np.ones(one.shape, bool)
-        if ignore_value is not None:
-            counts = labelled.read(section) != ignore_value
-        other = read_instances(labelled, section, counts)
+        one, other = read_instances(predicted, section), labelled.read(section)
+        counts = np.ones(one.shape, bool) if ignore_value is None else other != ignore_value
+        other = as_instances(np.where(counts, other, other.dtype.type(0)), section, labelled.name)
         if ignored is not None:
             counts &= ignored.read(section) == 0
         overlaps.add(one[counts], other[counts])
@@ -233,23 +231,25 @@ def score_instances(
     )
 
 
-def read_instances(volume: Volume, section: int, counts: np.ndarray | None = None) -> np.ndarray:
-    """Read a section of instance numbers; where `counts` is false it is 0.
+def read_instances(volume: Volume, section: int) -> np.ndarray:
+    """Read a section of instance numbers; see `as_instances`."""
+    return as_instances(volume.read(section), section, volume.name)
+
+
+def as_instances(values: np.ndarray, section: int, name: str) -> np.ndarray:
+    """Return the values of a section of a file as instance numbers.
 
     Raises
     ------
     InputError
         If it holds fractions or negative numbers.
     """
-    values = volume.read(section)
-    if counts is not None:
-        values = np.where(counts, values, values.dtype.type(0))
     if values.dtype.kind == "u":
         return values
     wrong = ~((values >= 0) & (values == np.rint(values)))
     if wrong.any():
         raise InputError(
-            f"section {section} of {volume.name} holds {values[wrong][0]:g}; instances are whole numbers from 1, and "
+            f"section {section} of {name} holds {values[wrong][0]:g}; instances are whole numbers from 1, and "
             "0 is background"
         )
     return values.astype(np.int64)

@@ -170,10 +170,8 @@ def _plan_rounds(plan: Plan, prepared: Prepared, device: torch.device) -> tuple[
     if painted is None or prepared.start is None or not is_open:
         return None
     if prepared.target.within is None:
-        chosen, text = (
-            {"supervised_share": "1"},
-            "sections are large, so training uses only the painted places",
-        )
+        chosen = {"supervised_share": "1"}
+        text = "sections are large, so training uses only the painted places"
     else:
         start = load_model(prepared.start, device, plan.precision)
         found = score_start(start, prepared.target.volume, painted)

@@ -156,7 +156,9 @@ class ChunkedVolume:
 
     def _drop_slabs(self) -> None:
         """Forget the slabs that were used the longest time ago."""
-        regions = len({key[1:] for key in self._slabs})
+        regions = len(
+            {key[1:] for key in self._slabs}
+        )  # windows of large sections, each with slabs of its own
         most = regions * (1 + math.ceil(SECTIONS_KEPT / self._depth))
         while len(self._slabs) > 1 and (
             len(self._slabs) > most or sum(one.nbytes for one in self._slabs.values()) > SLAB_LIMIT

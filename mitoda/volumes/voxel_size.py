@@ -83,8 +83,8 @@ def check_lengths(lengths: Sequence[float | None]) -> Lengths:
 
 def _not_three(lengths: object) -> InputError:
     return InputError(
-        f"voxel size {lengths!r} is not three positive lengths, from {SHORTEST:g} to {LONGEST:g} nm; voxel sizes are "
-        "nanometres: section, row, column, e.g. 50 4.6 4.6"
+        f"voxel size {lengths!r} is not three positive lengths, from {SHORTEST:g} to {LONGEST:g} nm; give section, "
+        "row, column in nanometres, e.g. 50 4.6 4.6"
     )
 
 

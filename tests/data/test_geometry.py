@@ -46,7 +46,7 @@ def test_a_stride_is_the_spacing_in_sections_and_fits_the_stack(spacing, thickne
 @pytest.mark.parametrize("size", [0.005, 5000.0])
 def test_a_voxel_size_in_another_unit_is_refused_and_not_resampled_to_nothing(size):
     """Micrometres or picometres given for nanometres would shrink a section to a pixel, or blow it up a millionfold."""
-    with pytest.raises(InputError, match=f"factor above {LARGEST_SCALE:g}; voxel sizes are nanometres"):
+    with pytest.raises(InputError, match=f"factor above {LARGEST_SCALE:g}; give voxel sizes in nanometres"):
         Geometry((5.0, 5.0), 50.0).scale((5.0, size, size))
 
 

@@ -216,8 +216,8 @@ def test_a_missing_voxel_size_names_the_option(tmp_path):
     ):
         prepare(plan)
     assert prepare(replace(plan, target_voxel_size=(50.0, 5.0, 5.0))).target.stride == 1
-    with pytest.raises(InputError, match="voxel sizes are nanometres"):
-        prepare(replace(plan, target_voxel_size=(0.05, 0.005, 0.005)))
+    with pytest.raises(InputError, match="give voxel sizes in nanometres"):
+        prepare(replace(plan, source_voxel_size=(50.0, 200.0, 200.0), target_voxel_size=(50.0, 5.0, 5.0)))
 
 
 def test_images_and_labels_are_split_at_the_colon_that_fits(tmp_path, monkeypatch):
